@@ -1,0 +1,139 @@
+"""Rounds per second of the compiled run, against a Python loop over clients and against a plain vmap.
+
+Workload W1: 20 clients, 512 windows each of T = 16 rows of F = 41 features; encoder and decoder LSTM of 64; batch 64, one
+local epoch of plain SGD at 0.01; all clients take part; FedAvg.
+
+All three do the same work from the same initial weights, and the script checks that they end at the same parameters.
+They run interleaved; compilation is timed apart, and every timing waits for its result.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from harness import markdown_table, parse_arguments, write_results
+from fedjax_anomaly import federated, models
+from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.types import ClientData, FeatureLayout
+
+NUM_CLIENTS, NUM_WINDOWS, WINDOW_LENGTH, NUM_FEATURES, HIDDEN_SIZE, LATENT_SIZE, BATCH_SIZE = 20, 512, 16, 41, 64, 8, 64
+
+
+def workload() -> ClientData:
+    """Random windows; what they hold does not matter for speed."""
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(NUM_CLIENTS, NUM_WINDOWS + WINDOW_LENGTH - 1, NUM_FEATURES)).astype(np.float32)
+    starts = np.tile(np.arange(NUM_WINDOWS, dtype=np.int32), (NUM_CLIENTS, 1))
+    return ClientData(series, starts, np.ones((NUM_CLIENTS, NUM_WINDOWS), bool))
+
+
+def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, mesh: Any) -> Callable[[], Any]:
+    """`rounds` rounds as one compiled call; returns the first cluster's parameters."""
+    model, train_client = _model_and_training()
+    algorithm = federated.clustered_fedavg(
+        model.init,
+        train_client,
+        federated.single(NUM_CLIENTS),
+        federated.weighted_sum(),
+        optax.sgd(1.0),
+        map_clients=federated.client_map(client_batch_size, mesh),
+    )
+    key = jax.random.key(0)
+    placed = place_clients(data, mesh)
+    run = jax.jit(lambda state: federated.run(algorithm, key, state, placed, rounds)[0], donate_argnums=0)
+
+    def call() -> Any:
+        state = algorithm.init(key, placed)
+        if mesh is not None:
+            state = jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+        return jax.tree.map(lambda leaf: leaf[0], run(state).params)
+
+    return call
+
+
+def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
+    """What most simulators do: a compiled local training, called for one client after the other."""
+    model, train_client = _model_and_training()
+    train_client = jax.jit(train_client)
+    key = jax.random.key(0)
+    clients = [jax.tree.map(lambda leaf, c=c: jnp.asarray(leaf[c]), data) for c in range(NUM_CLIENTS)]
+
+    def call() -> Any:
+        params = model.init(jax.random.split(key)[0])
+        for r in range(rounds):
+            key_train = jax.random.split(jax.random.fold_in(key, r), 3)[1]
+            updates = [train_client(jax.random.fold_in(key_train, c), params, own) for c, own in enumerate(clients)]
+            weight = sum(update.weight for update in updates)
+            total = jax.tree.map(
+                lambda *leaves, updates=updates: sum(
+                    update.weight * leaf for update, leaf in zip(updates, leaves, strict=True)
+                ),
+                *[update.delta for update in updates],
+            )
+            params = jax.tree.map(lambda leaf, delta, weight=weight: leaf + delta / weight, params, total)
+        return params
+
+    return call
+
+
+def _model_and_training() -> tuple[models.Autoencoder, Any]:
+    model = models.lstm_autoencoder(FeatureLayout(NUM_FEATURES), hidden_size=HIDDEN_SIZE, latent_size=LATENT_SIZE)
+    train_client = federated.local_training(
+        model.loss, optax.sgd(0.01), window_length=WINDOW_LENGTH, batch_size=BATCH_SIZE
+    )
+    return model, train_client
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__ or "")
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    rounds, repetitions = (2, 1) if arguments.quick else (5, 7)
+    data = workload()
+    contestants = {
+        "compiled run": compiled_run(data, rounds, None, federated.clients_mesh()),
+        "plain vmap": compiled_run(data, rounds, 0, None),
+        "Python loop": python_loop(data, rounds),
+    }
+    first_seconds, results = {}, {}
+    for name, call in contestants.items():
+        begin = time.perf_counter()
+        results[name] = jax.device_get(jax.block_until_ready(call()))
+        first_seconds[name] = time.perf_counter() - begin
+    for name in ("plain vmap", "Python loop"):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results[name], results["compiled run"])
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repetitions):
+        for name, call in contestants.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - begin)
+    rows = [
+        {
+            "contestant": name,
+            "rounds per second": rounds / statistics.median(seconds[name]),
+            "fastest": rounds / min(seconds[name]),
+            "slowest": rounds / max(seconds[name]),
+            "compile and first call, seconds": first_seconds[name],
+        }
+        for name in contestants
+    ]
+    ratios = {
+        f"compiled_vs_{key}": statistics.median(
+            other / own for other, own in zip(seconds[name], seconds["compiled run"], strict=True)
+        )
+        for key, name in {"python_loop": "Python loop", "vmap": "plain vmap"}.items()
+    }
+    print(markdown_table(rows))
+    print(", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    print(write_results(arguments.output_dir, "throughput", rows, ratios))
+
+
+if __name__ == "__main__":
+    main()

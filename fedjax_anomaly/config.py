@@ -1,0 +1,259 @@
+"""One frozen dataclass holds every setting of a run; the command line's flags are generated from it."""
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from absl import flags
+
+from fedjax_anomaly.data.microservices.workload import LoadProfile
+from fedjax_anomaly.data.partition import Scheme
+from fedjax_anomaly.detection.anomaly_score import ScoreRule
+from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
+
+DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99"]
+
+
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every setting of a run. Zero or an empty string stands for "choose for me" where the help says so."""
+
+    dataset: DatasetName = _option("telemetry", "Data set; telemetry is simulated and needs no download.")
+    data_dir: str = _option("", "Folder with the data set's raw files, compressed or not; empty downloads them.")
+    cache_dir: str = _option("", "Folder for prepared data; empty takes the user's cache folder.")
+    output_dir: str = _option("", "Folder for results; empty makes a new one under runs/.")
+    seed: int = _option(0, "Seed of the simulator, the partition, the model and the training.")
+    telemetry_services: int = _option(20, "Services of the simulated fleet.")
+    telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
+
+    num_clients: int = _option(20, "Clients of the federation.")
+    partition: Scheme = _option("natural", "How rows are divided over the clients.")
+    partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
+    dirichlet_alpha: float = _option(
+        0.5, "Concentration of the dirichlet and quantity partitions; smaller is more skewed."
+    )
+    validation_fraction: float = _option(0.1, "Share of each client's normal training rows held out for the threshold.")
+    min_client_windows: int = _option(16, "Least number of training windows that a client must have.")
+
+    window_length: int = _option(0, "Rows per window; 0 takes 16, or 1 where the row order means nothing.")
+    window_stride: int = _option(0, "Rows between training windows; 0 takes a quarter of the window.")
+    scoring_stride: int = _option(
+        0,
+        "Rows between scored windows; a row's errors are averaged over the windows it lies in. 0 takes half the window.",
+    )
+    encoding_clip: float = _option(5.0, "Bound on standardised numeric values.")
+    deviation_floor: float = _option(0.05, "Least standard deviation of a column, in units of its signed log1p.")
+    min_category_count: int = _option(10, "Categories rarer than this in training share one bucket with unknown ones.")
+
+    hidden_size: int = _option(64, "Units of each LSTM.")
+    latent_size: int = _option(8, "Size of the latent.")
+    num_layers: int = _option(1, "LSTMs stacked in the encoder and in the decoder.")
+    latent_per: Literal["step", "window"] = _option("step", "One latent per time step, or one per window.")
+
+    num_rounds: int = _option(30, "Federated rounds.")
+    clients_per_round: int = _option(0, "Clients in a round's cohort; 0 takes all.")
+    client_sampling: Literal["fixed_size", "poisson"] = _option(
+        "fixed_size",
+        "How a cohort smaller than the federation is drawn: exactly that many, or each client independently.",
+    )
+    local_epochs: int = _option(1, "Passes of a client over its own windows in a round.")
+    batch_size: int = _option(64, "Windows per local step.")
+    client_optimizer: Literal["sgd", "momentum", "adam", "adamw"] = _option(
+        "adam", "Optimizer of local training; its state starts anew in every round."
+    )
+    learning_rate: float = _option(2e-3, "Step size of local training.")
+    proximal_mu: float = _option(0.0, "Weight of FedProx's proximal term; 0 is FedAvg.")
+    server_optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = _option("fedavg", "Optimizer of the server.")
+    server_learning_rate: float = _option(
+        0.0, "Step size of the server; 0 takes 1 for fedavg and fedavgm, 0.01 for fedadam and fedyogi."
+    )
+    server_momentum: float = _option(0.9, "Momentum of fedavgm, first-moment decay of fedadam and fedyogi.")
+    num_clusters: str = _option(
+        "1", "Number of models; auto picks it by the silhouette of the clients' data summaries."
+    )
+    clustering: Literal["similarity", "ifca"] = _option(
+        "similarity", "Clients share a model by the similarity of their data, or by which model fits them best (IFCA)."
+    )
+
+    dp_unit: Literal["none", "client"] = _option(
+        "none", "What differential privacy protects: nothing, or everything that one client holds."
+    )
+    dp_epsilon: float = _option(
+        0.0, "Target epsilon; the noise is calibrated to it. 0: give dp_noise_multiplier instead."
+    )
+    dp_delta: float = _option(1e-3, "Delta of the guarantee.")
+    dp_noise_multiplier: float = _option(0.0, "Noise on the sum in units of clip_norm. 0: give dp_epsilon instead.")
+    clip_norm: float = _option(1.0, "Bound on the L2 norm of one client's update under differential privacy.")
+
+    score: ScoreRule = _option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
+    threshold: ThresholdRule = _option("quantile", "Threshold from held-out normal rows.")
+    threshold_quantile: float = _option(0.95, "Quantile for threshold=quantile.")
+    target_fpr: float = _option(0.05, "False-positive rate for threshold=conformal.")
+    threshold_scope: ThresholdScope = _option("global", "Whose held-out rows set a client's threshold.")
+
+    rounds_per_report: int = _option(5, "Rounds per compiled call; progress, checkpoints and Ctrl-C act between calls.")
+    client_batch_size: int = _option(
+        -1, "Clients trained at once on each device: 0 all, 1 one by one, -1 chooses by the platform."
+    )
+    host_devices: int = _option(
+        0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
+    )
+    resume: bool = _option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            choices = choices_of(field)
+            value = getattr(self, field.name)
+            if choices and value not in choices:
+                raise ValueError(f"{field.name}={value!r} is unknown; the choices are {', '.join(choices)}.")
+        for name, least in _AT_LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        self._check_clusters()
+        self._check_privacy()
+        if self.clients_per_round > self.num_clients:
+            raise ValueError(
+                f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
+            )
+
+    def _check_clusters(self) -> None:
+        if self.num_clusters != "auto" and not (self.num_clusters.isdecimal() and int(self.num_clusters) >= 1):
+            raise ValueError(f"num_clusters={self.num_clusters!r} must be a positive number or auto.")
+        if self.clustering == "ifca" and self.num_clusters in ("1", "auto"):
+            raise ValueError(
+                f"clustering=ifca needs a number of models, but num_clusters={self.num_clusters}; give "
+                "--num_clusters of 2 or more, or --clustering=similarity."
+            )
+
+    def _check_privacy(self) -> None:
+        noise = {name: getattr(self, name) for name in ("dp_epsilon", "dp_noise_multiplier") if getattr(self, name)}
+        if self.dp_unit == "none" and noise:
+            raise ValueError(
+                f"{_flag_text(noise)} has no effect with dp_unit=none; give --dp_unit=client or leave it out."
+            )
+        if self.dp_unit == "client" and len(noise) != 1:
+            raise ValueError(
+                f"dp_unit=client needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
+                f"{_flag_text(noise) or 'neither'}."
+            )
+
+    @property
+    def cohort_size(self) -> int:
+        """S, the size of a round's cohort or its expectation."""
+        return self.clients_per_round or self.num_clients
+
+    def to_json(self) -> str:
+        """The settings as JSON; `from_json` of it gives an equal config."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Reads `config.json`.
+
+        Raises:
+          ValueError: when the text is not JSON or names a setting that does not exist.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the configuration is not valid JSON: {error}.") from error
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"the configuration has unknown settings: {', '.join(sorted(unknown))}.")
+        return cls(**values)
+
+    def differences(self, other: "Config") -> list[str]:
+        """Settings that make a checkpoint of one config useless to the other, as readable text."""
+        free = {"output_dir", "data_dir", "cache_dir", "resume", "num_rounds", "rounds_per_report"}
+        if self.dp_epsilon:  # The noise was calibrated to the number of rounds.
+            free.discard("num_rounds")
+        return [
+            f"{field.name} {getattr(other, field.name)!r} -> {getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+_AT_LEAST: dict[str, float] = dict.fromkeys(
+    (
+        "telemetry_services",
+        "num_clients",
+        "min_client_windows",
+        "min_category_count",
+        "hidden_size",
+        "latent_size",
+        "num_layers",
+        "num_rounds",
+        "local_epochs",
+        "batch_size",
+        "rounds_per_report",
+    ),
+    1,
+)
+_AT_LEAST |= dict.fromkeys(
+    (
+        "seed",
+        "window_length",
+        "window_stride",
+        "scoring_stride",
+        "clients_per_round",
+        "proximal_mu",
+        "server_learning_rate",
+        "server_momentum",
+        "dp_epsilon",
+        "dp_noise_multiplier",
+        "host_devices",
+    ),
+    0,
+)
+_AT_LEAST["client_batch_size"] = -1
+_POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "dp_delta")
+
+
+def _flag_text(values: dict[str, Any]) -> str:
+    return " and ".join(f"{name}={value}" for name, value in values.items())
+
+
+def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
+    """The values that a setting may take, or () where any of its type will do."""
+    kind = typing.get_type_hints(Config)[field.name]
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def define_flags() -> None:
+    """Defines one absl flag per setting, with its default and help."""
+    define: dict[type, Any] = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
+    for field in dataclasses.fields(Config):
+        text = field.metadata["help"]
+        if choices := choices_of(field):
+            flags.DEFINE_enum(field.name, str(field.default), list(choices), text)
+        else:
+            define[typing.get_type_hints(Config)[field.name]](field.name, field.default, text)
+
+
+def config_from_flags() -> Config:
+    """The settings given on the command line.
+
+    Raises:
+      ValueError: for settings out of range or in contradiction.
+    """
+    return Config(**{field.name: getattr(flags.FLAGS, field.name) for field in dataclasses.fields(Config)})
+
+
+def load_config(path: str | Path) -> Config:
+    """Reads a `config.json`."""
+    return Config.from_json(Path(path).read_text())

@@ -1,0 +1,20 @@
+"""Data sets, encoding, windows and the division over clients; NumPy only."""
+
+from fedjax_anomaly.data.clients import Federation, federate
+from fedjax_anomaly.data.encoding import Encoder, encoding_sums, fit_encoder
+from fedjax_anomaly.data.load import load
+from fedjax_anomaly.data.partition import partition
+from fedjax_anomaly.data.table import Categorical, Dataset, Table
+
+__all__ = [
+    "Categorical",
+    "Dataset",
+    "Encoder",
+    "Federation",
+    "Table",
+    "encoding_sums",
+    "federate",
+    "fit_encoder",
+    "load",
+    "partition",
+]

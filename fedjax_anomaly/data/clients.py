@@ -1,0 +1,228 @@
+"""From a data set and an assignment of rows to what the clients train on, calibrate with and are tested on."""
+
+import dataclasses
+
+import numpy as np
+
+from fedjax_anomaly.data.encoding import Encoder, EncodingSums, encoding_sums, fit_encoder
+from fedjax_anomaly.data.table import Dataset, Table
+from fedjax_anomaly.data.windows import held_out_rows, pad_short_runs, run_numbers, window_starts
+from fedjax_anomaly.types import ClientData, RowSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Federation:
+    """A data set divided over clients, encoded and windowed.
+
+    Attributes:
+      dataset: the rows as read.
+      train_client: Int[L_train], the client of each training row.
+      test_client: Int[L_test], the client of each test row.
+      encoder: the encoding, fitted on the clients' normal training rows.
+      train: normal windows to train on.
+      validation: held-out normal training rows, for thresholds; `row` indexes `dataset.train`.
+      test: all test rows; `row` indexes `dataset.test`.
+      window_length: T, rows per window.
+      encoding_upload_bytes: what the clients send, in all, for the encoding to be fitted.
+    """
+
+    dataset: Dataset
+    train_client: np.ndarray
+    test_client: np.ndarray
+    encoder: Encoder
+    train: ClientData
+    validation: RowSet
+    test: RowSet
+    window_length: int
+    encoding_upload_bytes: int
+
+    @property
+    def num_clients(self) -> int:
+        """C."""
+        return len(self.train.starts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ClientRows:
+    """One client's normal training rows: indices into the training table, run numbers, and which are held out."""
+
+    rows: np.ndarray
+    runs: np.ndarray
+    held_out: np.ndarray
+
+
+def federate(
+    dataset: Dataset,
+    train_client: np.ndarray,
+    test_client: np.ndarray,
+    *,
+    window_length: int,
+    window_stride: int,
+    scoring_stride: int,
+    validation_fraction: float,
+    min_windows: int = 1,
+    clip: float = 5.0,
+    deviation_floor: float = 0.05,
+    min_category_count: int = 10,
+    seed: int,
+) -> Federation:
+    """Splits off held-out rows, fits the encoding, encodes and windows each client's rows.
+
+    Args:
+      dataset: the rows.
+      train_client: Int[L_train], the client of each training row.
+      test_client: Int[L_test], the client of each test row.
+      window_length: T; must be 1 where `dataset.row_order` is "none".
+      window_stride: rows between neighbouring training windows.
+      scoring_stride: rows between neighbouring scored windows; with 1 a row lies in up to T windows.
+      validation_fraction: share of a client's normal training rows held out, in (0, 0.5].
+      min_windows: least number of training windows of a client.
+      clip: see `fit_encoder`.
+      deviation_floor: see `fit_encoder`.
+      min_category_count: see `fit_encoder`.
+      seed: for the choice of held-out rows where they have no order.
+
+    Raises:
+      ValueError: for rows without order and windows of more than one row, and for a client with too few windows.
+
+    Guarantees:
+      No window mixes clients, splits, sources, or rows of a table without order; no anomalous row is trained on;
+      the encoding does not depend on test, held-out or anomalous rows (tests: `tests/data/test_clients.py`).
+    """
+    if dataset.row_order == "none" and window_length != 1:
+        raise ValueError(
+            f"window_length={window_length} would mix rows of {dataset.name!r}, whose row order means nothing; "
+            "leave --window_length at 0: there a window is one row and its feature groups are the time steps."
+        )
+    if not 0.0 < validation_fraction <= 0.5:
+        raise ValueError(f"validation_fraction={validation_fraction} must lie in (0, 0.5].")
+    num_clients = int(max(train_client.max(), test_client.max(initial=0))) + 1
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5B17]))
+    clients = [
+        _normal_rows(dataset, np.flatnonzero(train_client == c), window_length, validation_fraction, rng)
+        for c in range(num_clients)
+    ]
+    encoder, upload_bytes = _fit(dataset.train, clients, clip, deviation_floor, min_category_count)
+    train = _training_windows(dataset.train, encoder, clients, window_length, window_stride, min_windows)
+    validation = _rows_to_score(
+        dataset.train,
+        encoder,
+        [(c.rows[c.held_out], c.runs[c.held_out]) for c in clients],
+        window_length,
+        scoring_stride,
+        pad=False,
+    )
+    if len(validation.row) == 0:
+        raise ValueError(
+            f"no client has a held-out normal run of window_length={window_length} rows to set a threshold with; "
+            "give a larger --validation_fraction, a shorter --window_length, or more data."
+        )
+    test_rows = [np.flatnonzero(test_client == c) for c in range(num_clients)]
+    test = _rows_to_score(
+        dataset.test,
+        encoder,
+        [(rows, _runs(dataset, dataset.test, rows)) for rows in test_rows],
+        window_length,
+        scoring_stride,
+        pad=True,
+    )
+    return Federation(dataset, train_client, test_client, encoder, train, validation, test, window_length, upload_bytes)
+
+
+def _runs(dataset: Dataset, table: Table, rows: np.ndarray) -> np.ndarray:
+    """Run numbers of one client's rows: in time order a run ends where a row is missing or the source changes."""
+    if dataset.row_order == "none":
+        return np.arange(len(rows))
+    breaks = np.zeros(len(rows), bool)
+    if dataset.row_order == "time":
+        breaks[1:] = np.diff(rows) != 1
+    if table.source is not None:
+        breaks[1:] |= np.diff(table.source.codes[rows]) != 0
+    return run_numbers(breaks)
+
+
+def _normal_rows(
+    dataset: Dataset, rows: np.ndarray, length: int, validation_fraction: float, rng: np.random.Generator
+) -> _ClientRows:
+    """Leaves out anomalous rows, holds some out, and breaks the runs at both."""
+    label = dataset.train.label[rows]
+    anomalies_before = np.cumsum(label)[~label]
+    rows, runs = rows[~label], _runs(dataset, dataset.train, rows)[~label]
+    held_out = held_out_rows(len(rows), validation_fraction, length, ordered=dataset.row_order != "none", rng=rng)
+    breaks = np.zeros(len(rows), bool)
+    breaks[1:] = (np.diff(runs) != 0) | (np.diff(anomalies_before) != 0) | (np.diff(held_out.astype(int)) != 0)
+    return _ClientRows(rows, run_numbers(breaks), held_out)
+
+
+def _fit(
+    table: Table, clients: list[_ClientRows], clip: float, deviation_floor: float, min_category_count: int
+) -> tuple[Encoder, int]:
+    sums: list[EncodingSums] = [encoding_sums(table.take(c.rows[~c.held_out])) for c in clients]
+    encoder = fit_encoder(
+        sums,
+        table.numeric_names + table.categorical_names,
+        clip=clip,
+        deviation_floor=deviation_floor,
+        min_category_count=min_category_count,
+    )
+    return encoder, sum(s.num_bytes for s in sums)
+
+
+def _training_windows(
+    table: Table, encoder: Encoder, clients: list[_ClientRows], length: int, stride: int, min_windows: int
+) -> ClientData:
+    """Pads the clients' rows and windows to the largest client."""
+    rows = [c.rows[~c.held_out] for c in clients]
+    starts = [window_starts(c.runs[~c.held_out], length, stride) for c in clients]
+    for client, own in enumerate(starts):
+        if len(own) < min_windows:
+            raise ValueError(
+                f"client {client} has {len(own)} normal training windows of {length} rows, fewer than the "
+                f"{min_windows} it needs; give fewer --num_clients, a larger --dirichlet_alpha, a shorter "
+                "--window_length, or more data."
+            )
+    num_clients = len(clients)
+    num_rows = max(len(own) for own in rows)
+    num_windows = max(len(own) for own in starts)
+    series = np.zeros((num_clients, num_rows, encoder.layout.num_features), np.float32)
+    padded_starts = np.zeros((num_clients, num_windows), np.int32)
+    mask = np.zeros((num_clients, num_windows), bool)
+    for client in range(num_clients):
+        series[client, : len(rows[client])] = encoder.transform(table.take(rows[client]))
+        padded_starts[client, : len(starts[client])] = starts[client]
+        mask[client, : len(starts[client])] = True
+    return ClientData(series, padded_starts, mask)
+
+
+def _rows_to_score(
+    table: Table,
+    encoder: Encoder,
+    clients: list[tuple[np.ndarray, np.ndarray]],
+    length: int,
+    stride: int,
+    *,
+    pad: bool,
+) -> RowSet:
+    """Joins the clients' rows; with `pad` runs shorter than a window are padded to be scored, else they are left out."""
+    series_rows, starts, owners, kept = [], [], [], []
+    offset = 0
+    for client, (rows, runs) in enumerate(clients):
+        if pad:
+            order = pad_short_runs(runs, length)
+        else:
+            _, run_index, size = np.unique(runs, return_inverse=True, return_counts=True)
+            order = np.flatnonzero(size[run_index] >= length) if len(runs) else np.zeros(0, np.int64)
+        repeated = np.zeros(len(order), bool)
+        repeated[1:] = np.diff(order) == 0
+        starts.append(offset + window_starts(runs[order], length, stride, cover=True))
+        series_rows.append(rows[order])
+        kept.append(np.where(repeated, -1, rows[order]))
+        owners.append(np.full(len(order), client))
+        offset += len(order)
+    series = encoder.transform(table.take(np.concatenate(series_rows)))
+    return RowSet(
+        series,
+        np.concatenate(starts).astype(np.int32),
+        np.concatenate(owners).astype(np.int32),
+        np.concatenate(kept),
+    )

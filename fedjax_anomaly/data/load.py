@@ -1,0 +1,38 @@
+"""Data sets by name."""
+
+from pathlib import Path
+
+from fedjax_anomaly.data import kdd, telemetry
+from fedjax_anomaly.data.microservices.workload import LoadProfile
+from fedjax_anomaly.data.table import Dataset
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    seed: int = 0,
+    num_services: int = 20,
+    load_profile: LoadProfile = "normal",
+) -> Dataset:
+    """Loads a data set.
+
+    Args:
+      name: `telemetry`, `nsl_kdd` or `kddcup99`.
+      data_dir: folder with raw files; None downloads them where the publisher offers that.
+      cache_dir: folder for prepared data; None takes the user's cache folder.
+      seed: of the `telemetry` simulator.
+      num_services: of the `telemetry` simulator.
+      load_profile: of the `telemetry` simulator.
+
+    Raises:
+      FileNotFoundError: when raw files are missing; the message says where to get them.
+      ValueError: for an unknown name or unreadable files.
+    """
+    if name == "telemetry":
+        return telemetry.load(seed=seed, num_services=num_services, load_profile=load_profile)
+    loaders = {"nsl_kdd": kdd.load_nsl_kdd, "kddcup99": kdd.load_kddcup99}
+    if name not in loaders:
+        raise ValueError(f"dataset={name!r} is unknown; the data sets are {', '.join(['telemetry', *loaders])}.")
+    return loaders[name](data_dir, cache_dir)

@@ -1,0 +1,105 @@
+"""Thresholds from the scores of held-out normal rows; no label and no test row is ever seen."""
+
+import math
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+ThresholdRule = Literal["quantile", "conformal"]
+ThresholdScope = Literal["global", "cluster", "client"]
+
+
+def quantile_threshold(scores: Float[np.ndarray, " N"], quantile: float) -> float:
+    """The empirical quantile of normal scores (linear interpolation between order statistics).
+
+    Raises:
+      ValueError: when `quantile` is not in (0, 1) or fewer than 1 / (1 - quantile) scores are given.
+    """
+    if not 0.0 < quantile < 1.0:
+        raise ValueError(f"threshold_quantile={quantile} must lie in (0, 1).")
+    _check_enough(scores, _needed("quantile", 1.0 - quantile))
+    return float(np.quantile(scores, quantile))
+
+
+def conformal_threshold(scores: Float[np.ndarray, " N"], target_fpr: float) -> float:
+    """The split-conformal threshold: a new exchangeable normal score exceeds it with probability at most `target_fpr`.
+
+    It is the ceil((N + 1) (1 - target_fpr))-th smallest of the N scores.
+
+    Raises:
+      ValueError: when `target_fpr` is not in (0, 1) or too few scores are given for the guarantee,
+        N < 1 / target_fpr - 1.
+
+    Guarantees:
+      The false-positive rate, averaged over draws of the scores, is at most `target_fpr` for any N (test:
+      `tests/detection/test_threshold.py::test_conformal_keeps_the_false_positive_rate_at_small_sample_sizes`).
+
+    References:
+      Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 2.2.
+      Laxhammar and Falkman 2010, "Conformal prediction for distribution-independent anomaly detection in streaming vessel data", section 3.
+    """
+    if not 0.0 < target_fpr < 1.0:
+        raise ValueError(f"target_fpr={target_fpr} must lie in (0, 1).")
+    _check_enough(scores, _needed("conformal", target_fpr))
+    return float(np.sort(scores)[_conformal_rank(len(scores), target_fpr) - 1])
+
+
+def client_thresholds(
+    rule: ThresholdRule,
+    level: float,
+    scope: ThresholdScope,
+    scores: Float[np.ndarray, " N"],
+    client: Int[np.ndarray, " N"],
+    cluster: Int[np.ndarray, " C"],
+) -> Float[np.ndarray, " C"]:
+    """One threshold per client.
+
+    A client (or cluster) with too few scores for the rule takes the threshold of the next wider scope.
+
+    Args:
+      rule: `quantile`, with `level` the quantile; `conformal`, with `level` the target false-positive rate.
+      level: see `rule`.
+      scope: whose scores set a client's threshold.
+      scores: of held-out normal rows.
+      client: the client of each score.
+      cluster: the cluster of each client.
+
+    Raises:
+      ValueError: when there are too few scores even globally.
+    """
+    compute = {"quantile": quantile_threshold, "conformal": conformal_threshold}[rule]
+    needed = _needed(rule, 1.0 - level if rule == "quantile" else level)
+    thresholds = np.full(len(cluster), compute(scores, level))
+    cluster_of_score = cluster[client]
+    if scope != "global":
+        for k in np.unique(cluster):
+            own = scores[cluster_of_score == k]
+            if len(own) >= needed:
+                thresholds[cluster == k] = compute(own, level)
+    if scope == "client":
+        for c in range(len(cluster)):
+            own = scores[client == c]
+            if len(own) >= needed:
+                thresholds[c] = compute(own, level)
+    return thresholds
+
+
+def _conformal_rank(count: int, target_fpr: float) -> int:
+    """ceil((N + 1)(1 - target_fpr)), safe against rounding of the product."""
+    return math.ceil((count + 1) * (1.0 - target_fpr) - 1e-9)
+
+
+def _needed(rule: ThresholdRule, tail: float) -> int:
+    """Least number of scores for a tail probability."""
+    return math.ceil(1.0 / tail - 1e-9) - (1 if rule == "conformal" else 0)
+
+
+def _check_enough(scores: np.ndarray, needed: int) -> None:
+    if len(scores) < needed:
+        raise ValueError(
+            f"{len(scores)} held-out normal scores are too few for this threshold, which needs {needed}; give a larger "
+            "--validation_fraction, a lower --threshold_quantile or a larger --target_fpr."
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError("held-out normal scores are not finite; the model has diverged.")

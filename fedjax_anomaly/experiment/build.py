@@ -1,0 +1,207 @@
+"""From a configuration to the parts of a run."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from fedjax_anomaly import trees
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.data.clients import Federation, federate
+from fedjax_anomaly.data.load import load
+from fedjax_anomaly.data.partition import partition
+from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.federated import aggregation, clustering, optimizers
+from fedjax_anomaly.federated.algorithm import (
+    Aggregator,
+    Clustering,
+    FederatedAlgorithm,
+    fixed_size_cohort,
+    poisson_cohort,
+)
+from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
+from fedjax_anomaly.federated.local_training import local_training
+from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_columns, lstm_autoencoder
+from fedjax_anomaly.privacy import mechanisms
+from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyPlan:
+    """Client-level differential privacy as it will be carried out.
+
+    Attributes:
+      release: what is released, and how clients are sampled for it.
+      noise_multiplier: given, or calibrated to the target epsilon.
+      noise_to_clip_ratio: expected norm of the noise on a mean update, in units of the clip norm.
+    """
+
+    release: ClientLevelRelease
+    noise_multiplier: float
+    noise_to_clip_ratio: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a run needs, before its first round.
+
+    Attributes:
+      config: the settings.
+      federation: the clients' data.
+      model: the autoencoder.
+      algorithm: a federated round.
+      mesh: the devices that the clients are divided over.
+      summaries: Float[C, D], the clients' data summaries.
+      num_clusters: K, as given or as picked.
+      privacy: None without differential privacy.
+      upload_bytes: what one client sends in a round.
+      download_bytes: what one client receives in a round.
+    """
+
+    config: Config
+    federation: Federation
+    model: Autoencoder
+    algorithm: FederatedAlgorithm
+    mesh: jax.sharding.Mesh
+    summaries: np.ndarray
+    num_clusters: int
+    privacy: PrivacyPlan | None
+    upload_bytes: int
+    download_bytes: int
+
+
+def build(config: Config, dataset: Dataset | None = None) -> Experiment:
+    """Builds the parts of a run.
+
+    Args:
+      config: the settings.
+      dataset: rows of the caller's own; None loads `config.dataset`.
+
+    Raises:
+      FileNotFoundError: when raw files are missing.
+      ValueError: for data or settings that do not fit together.
+    """
+    dataset = _load(config) if dataset is None else dataset
+    federation = _federation(config, dataset)
+    model = _model(config, federation)
+    summaries = clustering.data_summaries(federation.train)
+    clusters = _clustering(config, federation, model, summaries)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    num_clusters = clusters.num_clusters
+    privacy = _privacy(config, trees.num_elements(params), num_clusters)
+    mesh = clients_mesh()
+    algorithm = clustered_fedavg(
+        model.init,
+        local_training(
+            model.loss,
+            optimizers.client_optimizer(config.client_optimizer, config.learning_rate),
+            window_length=federation.window_length,
+            batch_size=config.batch_size,
+            local_epochs=config.local_epochs,
+            proximal_mu=config.proximal_mu,
+        ),
+        clusters,
+        _aggregator(config, privacy, num_clusters),
+        optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+        sample_cohort=_cohort(config),
+        map_clients=client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh),
+    )
+    model_bytes = trees.num_bytes(params)
+    models_down = num_clusters if config.clustering == "ifca" else 1
+    return Experiment(
+        config,
+        federation,
+        model,
+        algorithm,
+        mesh,
+        summaries,
+        num_clusters,
+        privacy,
+        upload_bytes=model_bytes,
+        download_bytes=models_down * model_bytes,
+    )
+
+
+def _load(config: Config) -> Dataset:
+    return load(
+        config.dataset,
+        data_dir=config.data_dir or None,
+        cache_dir=config.cache_dir or None,
+        seed=config.seed,
+        num_services=config.telemetry_services,
+        load_profile=config.telemetry_load,
+    )
+
+
+def _federation(config: Config, dataset: Dataset) -> Federation:
+    window_length = config.window_length or (1 if dataset.row_order == "none" else 16)
+    train_client, test_client = partition(
+        dataset,
+        config.partition,
+        config.num_clients,
+        seed=config.seed,
+        alpha=config.dirichlet_alpha,
+        column=config.partition_column or None,
+        min_normal_rows=2 * config.min_client_windows,
+    )
+    return federate(
+        dataset,
+        train_client,
+        test_client,
+        window_length=window_length,
+        window_stride=config.window_stride or max(1, window_length // 4),
+        scoring_stride=config.scoring_stride or max(1, window_length // 2),
+        validation_fraction=config.validation_fraction,
+        min_windows=config.min_client_windows,
+        clip=config.encoding_clip,
+        deviation_floor=config.deviation_floor,
+        min_category_count=config.min_category_count,
+        seed=config.seed,
+    )
+
+
+def _model(config: Config, federation: Federation) -> Autoencoder:
+    encoder = federation.encoder
+    groups = federation.dataset.feature_groups
+    return lstm_autoencoder(
+        encoder.layout,
+        hidden_size=config.hidden_size,
+        latent_size=config.latent_size,
+        num_layers=config.num_layers,
+        latent_per=config.latent_per,
+        feature_groups=None if groups is None else features_of_columns(encoder.layout, encoder.column_names, groups),
+    )
+
+
+def _clustering(config: Config, federation: Federation, model: Autoencoder, summaries: np.ndarray) -> Clustering:
+    if config.clustering == "ifca":
+        return clustering.ifca(model.loss, int(config.num_clusters), window_length=federation.window_length)
+    wanted = None if config.num_clusters == "auto" else int(config.num_clusters)
+    return clustering.fixed(clustering.similarity_assignment(summaries, wanted, seed=config.seed))
+
+
+def _cohort(config: Config):  # noqa: ANN202
+    if config.cohort_size == config.num_clients:
+        return None
+    sampler = {"fixed_size": fixed_size_cohort, "poisson": poisson_cohort}[config.client_sampling]
+    return sampler(config.num_clients, config.cohort_size)
+
+
+def _privacy(config: Config, num_parameters: int, num_clusters: int) -> PrivacyPlan | None:
+    if config.dp_unit == "none":
+        return None
+    full = config.cohort_size == config.num_clients
+    release = ClientLevelRelease(
+        config.num_rounds, config.num_clients, config.cohort_size, "full" if full else config.client_sampling
+    )
+    noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
+    ratio = noise_to_clip_ratio(noise_multiplier, num_parameters, config.cohort_size / num_clusters)
+    return PrivacyPlan(release, noise_multiplier, ratio)
+
+
+def _aggregator(config: Config, privacy: PrivacyPlan | None, num_clusters: int) -> Aggregator:
+    if privacy is None:
+        return aggregation.weighted_sum()
+    mechanism = mechanisms.gaussian(config.clip_norm, privacy.noise_multiplier)
+    return aggregation.private(aggregation.weighted_sum(), mechanism, config.cohort_size / num_clusters)

@@ -1,0 +1,235 @@
+"""From trained parameters to what a run reports: thresholds, metrics, cost, clusters and privacy."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from fedjax_anomaly.data.clients import Federation
+from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
+from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
+from fedjax_anomaly.detection.latency import event_latency_ms
+from fedjax_anomaly.detection.sampling import sample_windows
+from fedjax_anomaly.detection.scoring import row_errors
+from fedjax_anomaly.detection.threshold import client_thresholds
+from fedjax_anomaly.experiment.build import Experiment
+from fedjax_anomaly.experiment.training import Trained
+from fedjax_anomaly.federated.algorithm import FederatedState
+from fedjax_anomaly.types import RowSet
+
+UNIT_IN_WORDS = "one client with everything that it holds"
+"""What client-level differential privacy protects."""
+
+_FOLLOWED_WINDOWS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """A trained model per cluster with its thresholds.
+
+    Attributes:
+      params: the K models, on the host.
+      cluster: Int[C], the model of each client.
+      score: column errors -> anomaly score.
+      thresholds: Float[C].
+      validation_scores: Float[N], of the held-out normal rows that set the thresholds.
+    """
+
+    params: Any
+    cluster: np.ndarray
+    score: Score
+    thresholds: np.ndarray
+    validation_scores: np.ndarray
+
+
+def calibrate(experiment: Experiment, state: FederatedState) -> Detector:
+    """Scores the held-out normal rows with the trained models and sets the thresholds.
+
+    With `score=pvalue` every other held-out row is the reference for p-values and the rest set the thresholds.
+    """
+    config, federation = experiment.config, experiment.federation
+    params = jax.device_get(state.params)
+    cluster = np.asarray(experiment.algorithm.assign(jax.device_get(state), federation.train))
+    rows = federation.validation
+    errors = row_errors(experiment.model.column_errors, params, cluster, rows, federation.window_length)
+    client = rows.client
+    score: Score = mean_score
+    if config.score == "pvalue":
+        score = pvalue_score(errors[::2])
+        errors, client = errors[1::2], client[1::2]
+    level = config.threshold_quantile if config.threshold == "quantile" else config.target_fpr
+    scores = score(errors)
+    thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
+    return Detector(params, cluster, score, thresholds, scores)
+
+
+def score_test_rows(experiment: Experiment, detector: Detector, rows: RowSet | None = None) -> ScoredRows:
+    """Scores test rows; None takes all of them."""
+    federation = experiment.federation
+    rows = federation.test if rows is None else rows
+    errors = row_errors(
+        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
+    )
+    real = rows.row >= 0
+    attack = federation.dataset.test.attack.take(rows.row[real])
+    label = federation.dataset.test.label[rows.row[real]]
+    return ScoredRows(detector.score(errors[real]), rows.client[real], attack, label)
+
+
+def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
+    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them."""
+    detector = calibrate(experiment, state)
+    federation = experiment.federation
+    sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
+    test, _ = evaluate(score_test_rows(experiment, detector, sample), detector.thresholds, detector.cluster)
+    return {"test_auroc": test["auroc"], "test_f1": test["f1"]}
+
+
+def convergence_round(validation_loss: list[float]) -> int | None:
+    """The first round after which the loss stays within 1 % of its total decrease from its final value.
+
+    Returns:
+      A round, counted from 1, or None when the loss did not decrease.
+    """
+    if len(validation_loss) < 2 or not validation_loss[-1] < validation_loss[0]:
+        return None
+    bound = validation_loss[-1] + 0.01 * (validation_loss[0] - validation_loss[-1])
+    above = np.flatnonzero(np.asarray(validation_loss) > bound)
+    return int(above[-1]) + 2
+
+
+def result(
+    experiment: Experiment,
+    trained: Trained,
+    detector: Detector,
+    test_rows: ScoredRows,
+    *,
+    history: list[dict[str, Any]],
+    total_seconds: float,
+) -> dict[str, Any]:
+    """The content of `result.json`.
+
+    Args:
+      experiment: what was run.
+      trained: the end of the rounds.
+      detector: from `calibrate`.
+      test_rows: from `score_test_rows`.
+      history: one record per round since round 1.
+      total_seconds: of the whole run.
+    """
+    test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
+    federation = experiment.federation
+    return {
+        "dataset": _dataset(federation, test_rows),
+        "test": test | {"threshold_rule": threshold_rule(experiment)},
+        "oracle": oracle,
+        "timing": _timing(trained, history, total_seconds),
+        "latency_ms": event_latency_ms(
+            experiment.model.column_errors,
+            jax.tree.map(lambda leaf: leaf[0], detector.params),
+            federation.test.series[: federation.window_length],
+        ),
+        "communication": _communication(experiment, history),
+        "privacy": _privacy(experiment, len(history)),
+        "clusters": _clusters(experiment, detector),
+    }
+
+
+def threshold_rule(experiment: Experiment) -> str:
+    """The threshold rule in words."""
+    config = experiment.config
+    whose = {"global": "all clients", "cluster": "the client's cluster", "client": "the client"}[config.threshold_scope]
+    if config.threshold == "quantile":
+        return f"{config.threshold_quantile:g} quantile of held-out normal training rows of {whose}"
+    return f"conformal, false-positive rate {config.target_fpr:g}, on held-out normal training rows of {whose}"
+
+
+def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
+    dataset = federation.dataset
+    return {
+        "name": dataset.name,
+        "num_clients": federation.num_clients,
+        "num_features": federation.encoder.layout.num_features,
+        "train_windows": int(federation.train.mask.sum()),
+        "test_windows": len(federation.test.starts),
+        "test_rows": len(test_rows.label),
+        "anomaly_fraction": float(test_rows.label.mean()),
+        "row_order": dataset.row_order,
+        "window_length": federation.window_length,
+    }
+
+
+def _timing(trained: Trained, history: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:
+    seconds = float(np.median(trained.round_seconds)) if trained.round_seconds else None
+    converged = convergence_round([record["validation_loss"] for record in history])
+    return {
+        "compile_seconds": trained.compile_seconds,
+        "rounds_per_second": None if seconds is None else 1.0 / seconds,
+        "total_seconds": total_seconds,
+        "convergence_round": converged,
+        "convergence_seconds": None if converged is None or seconds is None else converged * seconds,
+    }
+
+
+def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bytes over all clients together; `setup_bytes` are sent once, for the encoding and the clustering."""
+    participants = [record["participants"] for record in history]
+    mean = float(np.mean(participants)) if participants else 0.0
+    setup = experiment.federation.encoding_upload_bytes
+    if experiment.config.clustering == "similarity" and experiment.config.num_clusters != "1":
+        setup += experiment.summaries.nbytes
+    per_client = experiment.upload_bytes + experiment.download_bytes
+    return {
+        "up_bytes_per_round": round(mean * experiment.upload_bytes),
+        "down_bytes_per_round": round(mean * experiment.download_bytes),
+        "setup_bytes": setup,
+        "total_bytes": int(sum(participants)) * per_client + setup,
+    }
+
+
+def _clusters(experiment: Experiment, detector: Detector) -> dict[str, Any]:
+    truth = latent_groups(experiment.federation)
+    rand = None if truth is None else float(adjusted_rand_score(truth, detector.cluster))
+    return {
+        "assignment": detector.cluster.tolist(),
+        "sizes": np.bincount(detector.cluster, minlength=experiment.num_clusters).tolist(),
+        "adjusted_rand_index": rand,
+    }
+
+
+def latent_groups(federation: Federation) -> np.ndarray | None:
+    """Int[C], the true group of each client where the simulator knows it and a client holds one group only."""
+    dataset = federation.dataset
+    if dataset.normal_groups is None or dataset.train.source is None:
+        return None
+    group_of_code = np.array([dataset.normal_groups[name] for name in dataset.train.source.names])
+    groups = group_of_code[dataset.train.source.codes]
+    own = [np.unique(groups[federation.train_client == client]) for client in range(federation.num_clients)]
+    return np.concatenate(own) if all(len(group) == 1 for group in own) else None
+
+
+def _privacy(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None:
+    plan, config = experiment.privacy, experiment.config
+    if plan is None:
+        return None
+    release = dataclasses.replace(plan.release, num_rounds=rounds_done)
+    epsilon = release.epsilon(plan.noise_multiplier, config.dp_delta)
+    return {
+        "unit": "client",
+        "unit_in_words": UNIT_IN_WORDS,
+        "epsilon": epsilon if np.isfinite(epsilon) else None,
+        "delta": config.dp_delta,
+        "noise_multiplier": plan.noise_multiplier,
+        "clip_norm": config.clip_norm,
+        "sampling": release.sampling,
+        "accountant": release.accountant,
+        "trust": "central: the server sees each client's update in the clear and adds the noise to their sum",
+        "noise_to_clip_ratio": plan.noise_to_clip_ratio,
+        "not_covered": [
+            "the sums that the encoding is fitted on",
+            "the summaries or losses that clients are clustered by",
+            "the held-out scores that set the thresholds",
+        ],
+    }

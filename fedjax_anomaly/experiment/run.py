@@ -1,0 +1,148 @@
+"""A whole run: build, train, calibrate, evaluate, write."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.experiment import outcome, pictures
+from fedjax_anomaly.experiment.build import Experiment, build
+from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from fedjax_anomaly.experiment.outputs import environment, open_output_dir
+from fedjax_anomaly.experiment.training import Progress, Trained, train
+from fedjax_anomaly.federated.algorithm import FederatedState
+from fedjax_anomaly.reporting.atomic import write_atomically
+from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
+from fedjax_anomaly.reporting.report import ReportFigure, write_report
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run leaves.
+
+    Attributes:
+      result: the content of `result.json`, or None when the run was interrupted.
+      state: after the last round.
+      output_dir: where everything was written.
+    """
+
+    result: dict[str, Any] | None
+    state: FederatedState
+    output_dir: Path
+
+
+def run_experiment(
+    config: Config,
+    dataset: Dataset | None = None,
+    *,
+    announce: Callable[[list[str]], None] = lambda lines: None,
+    report: Callable[[int, int, float, dict[str, Any]], None] = lambda *progress: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Carries out a run and writes its folder.
+
+    Args:
+      config: the settings.
+      dataset: rows of the caller's own; None loads `config.dataset`.
+      announce: called once before the first round, with lines that say what will be run.
+      report: called after each chunk with the rounds done, the rounds wanted, rounds per second, the last record.
+      stop_requested: asked after each chunk; True ends the run there, with a checkpoint and without results.
+
+    Raises:
+      ValueError, FileNotFoundError: for data, settings or an output folder that do not fit.
+      Diverged: when the loss is no longer finite.
+      OSError: when something cannot be written.
+    """
+    begin = time.perf_counter()
+    experiment = build(config, dataset)
+    directory = open_output_dir(config)
+    announce(describe(experiment, directory))
+    checkpoint_dir = directory / "checkpoints"
+    with Logbook(directory, resume_round=_latest_round(checkpoint_dir) if config.resume else None) as logbook:
+
+        def follow(progress: Progress) -> None:
+            *earlier, last = progress.records
+            last |= outcome.follow(experiment, progress.state)
+            for record in [*earlier, last]:
+                logbook.write(record["round"], {name: record[name] for name in record if name != "round"})
+            report(progress.done, progress.total, progress.rounds_per_second, last)
+
+        trained = train(
+            experiment,
+            checkpoint_dir=checkpoint_dir,
+            resume=config.resume,
+            report=follow,
+            stop_requested=stop_requested,
+        )
+    if trained.interrupted:
+        return Outcome(None, trained.state, directory)
+    history = read_metrics(directory)
+    return Outcome(_conclude(experiment, trained, history, directory, begin), trained.state, directory)
+
+
+def describe(experiment: Experiment, directory: Path) -> list[str]:
+    """What will be run, in a few lines; a privacy guarantee is stated in words before the first round."""
+    config, federation = experiment.config, experiment.federation
+    windows = federation.train.mask.sum(axis=1)
+    lines = [
+        f"{federation.dataset.name}: {federation.num_clients} clients ({config.partition}), {windows.min()} to "
+        f"{windows.max()} normal training windows each, {len(federation.dataset.test)} test rows",
+        f"{config.num_rounds} rounds of {config.cohort_size} clients on {experiment.mesh.size} "
+        f"{jax.devices()[0].platform} device(s), {experiment.num_clusters} model(s)",
+        f"writing to {directory}",
+    ]
+    if experiment.privacy is not None:
+        lines += _describe_privacy(experiment)
+    return lines
+
+
+def _describe_privacy(experiment: Experiment) -> list[str]:
+    plan, config = experiment.privacy, experiment.config
+    assert plan is not None
+    epsilon = plan.release.epsilon(plan.noise_multiplier, config.dp_delta)
+    lines = [
+        f"differential privacy: unit {outcome.UNIT_IN_WORDS}; epsilon {epsilon:.2f} at delta {config.dp_delta:g} "
+        f"after {config.num_rounds} rounds, noise multiplier {plan.noise_multiplier:.3g}, "
+        f"{plan.release.sampling} sampling ({plan.release.accountant})"
+    ]
+    if plan.noise_to_clip_ratio > 1.0:
+        lines.append(
+            f"warning: the noise on a mean update is about {plan.noise_to_clip_ratio:.0f} times the clip norm, so this "
+            "run is unlikely to learn anything; it takes many more clients per round, or a larger epsilon"
+        )
+    return lines
+
+
+def _latest_round(checkpoint_dir: Path) -> int:
+    with Checkpoints(checkpoint_dir) as checkpoints:
+        return checkpoints.latest_round or 0
+
+
+def _conclude(
+    experiment: Experiment, trained: Trained, history: list[dict[str, Any]], directory: Path, begin: float
+) -> dict[str, Any]:
+    """Evaluates the trained models and writes results, figures and report."""
+    detector = outcome.calibrate(experiment, trained.state)
+    test_rows = outcome.score_test_rows(experiment, detector)
+    result = outcome.result(
+        experiment, trained, detector, test_rows, history=history, total_seconds=time.perf_counter() - begin
+    )
+    write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    figures: list[ReportFigure] = pictures.draw_figures(
+        experiment, detector, test_rows, history, result, directory / "figures"
+    )
+    write_report(
+        directory / "report.html",
+        title=f"Federated anomaly detection on {result['dataset']['name']}",
+        result=result,
+        config=dataclasses.asdict(experiment.config),
+        environment=environment(),
+        figures=figures,
+    )
+    return result

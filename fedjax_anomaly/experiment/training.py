@@ -1,0 +1,197 @@
+"""The rounds of a run: compiled chunks, with reports, checkpoints and a way to stop between them."""
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_anomaly.experiment.build import Experiment
+from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from fedjax_anomaly.federated.algorithm import FederatedState, run
+from fedjax_anomaly.federated.local_training import gather_windows
+from fedjax_anomaly.federated.parallel import place_clients
+
+_VALIDATION_WINDOWS = 1024
+
+
+class Diverged(ArithmeticError):
+    """The loss or the parameters are no longer finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What is known after a chunk of rounds.
+
+    Attributes:
+      done: rounds done.
+      total: rounds wanted.
+      rounds_per_second: of this chunk, compilation apart.
+      records: one per round of the chunk: round, losses, update norm, participants.
+      state: after the chunk.
+    """
+
+    done: int
+    total: int
+    rounds_per_second: float
+    records: list[dict[str, Any]]
+    state: FederatedState
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The end of the rounds.
+
+    Attributes:
+      state: after the last round.
+      compile_seconds: of the chunk's program.
+      round_seconds: of each chunk, divided by its rounds.
+      interrupted: True when asked to stop before the last round.
+    """
+
+    state: FederatedState
+    compile_seconds: float
+    round_seconds: list[float]
+    interrupted: bool
+
+
+def train(
+    experiment: Experiment,
+    *,
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Runs the experiment's rounds.
+
+    Args:
+      experiment: from `build`.
+      checkpoint_dir: where to store the state after each chunk; None stores nothing.
+      resume: continue from the newest checkpoint in `checkpoint_dir`.
+      report: called after each chunk.
+      stop_requested: asked after each chunk; True ends the run there.
+
+    Raises:
+      Diverged: when the loss or the parameters are no longer finite; the last good checkpoint is kept.
+      FileNotFoundError: when there is no checkpoint to resume from.
+
+    Guarantees:
+      A resumed run is bit-identical to one that never stopped, privacy noise included (test:
+      `tests/experiment/test_training.py::test_a_resumed_run_is_bit_identical`).
+    """
+    config = experiment.config
+    key_init, key_run = jax.random.split(jax.random.key(config.seed))
+    data = place_clients(experiment.federation.train, experiment.mesh)
+    state = jax.jit(experiment.algorithm.init)(key_init, data)
+    with Checkpoints(checkpoint_dir) if checkpoint_dir else contextlib.nullcontext() as checkpoints:
+        if resume and checkpoints:
+            state = checkpoints.restore(state)
+        state = jax.device_put(state, jax.sharding.NamedSharding(experiment.mesh, jax.sharding.PartitionSpec()))
+        chunk, compile_seconds = _compiled_chunk(experiment, key_run, state, data)
+        round_seconds: list[float] = []
+        done = int(state.round)
+        while done < config.num_rounds:
+            begin = time.perf_counter()
+            state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
+            rounds = int(state.round) - done
+            round_seconds.append((time.perf_counter() - begin) / rounds)
+            records = _records(done, rounds, info, validation_loss)
+            _check_finite(records, done, checkpoint_dir)
+            done += rounds
+            if checkpoints:
+                checkpoints.save(state)
+            report(Progress(done, config.num_rounds, 1.0 / round_seconds[-1], records, state))
+            if stop_requested():
+                break
+    return Trained(state, compile_seconds, round_seconds, interrupted=done < config.num_rounds)
+
+
+def _compiled_chunk(
+    experiment: Experiment, key: jax.Array, state: FederatedState, data: Any
+) -> tuple[Callable[..., Any], float]:
+    """One compiled call of `rounds_per_report` rounds, and the seconds it took to compile."""
+    config = experiment.config
+    validation_loss = _validation_loss(experiment)
+    chunk_rounds = min(config.rounds_per_report, config.num_rounds)
+
+    def chunk(key: jax.Array, state: FederatedState, data: Any, stop_round: int) -> Any:
+        return run(
+            experiment.algorithm,
+            key,
+            state,
+            data,
+            chunk_rounds,
+            lambda after: validation_loss(after, data),
+            stop_round,
+        )
+
+    begin = time.perf_counter()
+    compiled = jax.jit(chunk, donate_argnums=1).lower(key, state, data, config.num_rounds).compile()
+    return compiled, time.perf_counter() - begin
+
+
+def _validation_loss(experiment: Experiment) -> Callable[[FederatedState, Any], jax.Array]:
+    """Mean loss of a fixed sample of held-out normal windows, each under its own client's model."""
+    rows, length = experiment.federation.validation, experiment.federation.window_length
+    count = min(_VALIDATION_WINDOWS, len(rows.starts))
+    starts = rows.starts[np.arange(count) * len(rows.starts) // count]
+    client = rows.client[starts]
+    windows = np.asarray(gather_windows(jnp.asarray(rows.series), jnp.asarray(starts), length))
+
+    def loss(state: FederatedState, data: Any) -> jax.Array:
+        cluster = experiment.algorithm.assign(state, data)[client]
+        losses = jax.lax.map(lambda model: experiment.model.loss(model, jnp.asarray(windows)), state.params)
+        return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
+
+    return loss
+
+
+def _records(done: int, rounds: int, info: Any, validation_loss: jax.Array) -> list[dict[str, Any]]:
+    columns = {
+        "train_loss": info.train_loss,
+        "validation_loss": validation_loss,
+        "update_norm": info.update_norm,
+        "participants": info.num_participants,
+    }
+    values = {name: np.asarray(column)[:rounds].tolist() for name, column in columns.items()}
+    return [{"round": done + 1 + i, **{name: column[i] for name, column in values.items()}} for i in range(rounds)]
+
+
+def _check_finite(records: list[dict[str, Any]], last_good: int, checkpoint_dir: Path | None) -> None:
+    for record in records:
+        if not np.isfinite([record["train_loss"], record["validation_loss"], record["update_norm"]]).all():
+            kept = (
+                f" The last good checkpoint, after round {last_good}, is kept." if checkpoint_dir and last_good else ""
+            )
+            raise Diverged(
+                f"the loss is not finite in round {record['round']} (train {record['train_loss']:.3g}, validation "
+                f"{record['validation_loss']:.3g}); give a smaller --learning_rate or --server_learning_rate.{kept}"
+            )
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request to stop after the chunk; a second one acts as usual."""
+    requested = False
+    previous: dict[signal.Signals, Any] = {}
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal requested
+        requested = True
+        for signum, old in previous.items():
+            signal.signal(signum, old)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, handler)
+    try:
+        yield lambda: requested
+    finally:
+        for signum, old in previous.items():
+            signal.signal(signum, old)

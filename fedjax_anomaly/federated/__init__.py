@@ -1,0 +1,47 @@
+"""Federated algorithms as pairs of pure functions, and a run as a scan over rounds."""
+
+from fedjax_anomaly.federated.aggregation import private, weighted_sum
+from fedjax_anomaly.federated.algorithm import (
+    Aggregator,
+    ClientUpdate,
+    Clustering,
+    Cohort,
+    FederatedAlgorithm,
+    FederatedState,
+    RoundInfo,
+    WeightedSum,
+    fixed_size_cohort,
+    full_participation,
+    poisson_cohort,
+    run,
+)
+from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
+from fedjax_anomaly.federated.clustering import data_summaries, fixed, ifca, similarity_assignment, single
+from fedjax_anomaly.federated.local_training import local_training
+from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+
+__all__ = [
+    "Aggregator",
+    "ClientUpdate",
+    "Clustering",
+    "Cohort",
+    "FederatedAlgorithm",
+    "FederatedState",
+    "RoundInfo",
+    "WeightedSum",
+    "client_map",
+    "clients_mesh",
+    "clustered_fedavg",
+    "data_summaries",
+    "fixed",
+    "fixed_size_cohort",
+    "full_participation",
+    "ifca",
+    "local_training",
+    "poisson_cohort",
+    "private",
+    "run",
+    "similarity_assignment",
+    "single",
+    "weighted_sum",
+]

@@ -1,0 +1,205 @@
+"""The types of a federated algorithm, and a run as a scan over its rounds."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from fedjax_anomaly.types import ClientData, PyTree
+
+
+class ClientUpdate(NamedTuple):
+    """What local training on one client yields; stacked over clients every leaf leads with S.
+
+    Attributes:
+      delta: new parameters minus those that the client started from.
+      weight: the client's number of training windows; 0 for a client that did not take part.
+      loss: mean training loss in the last local epoch.
+    """
+
+    delta: PyTree
+    weight: Float[jax.Array, ""]
+    loss: Float[jax.Array, ""]
+
+
+TrainClient = Callable[[jax.Array, PyTree, ClientData], ClientUpdate]
+"""(key, parameters, one client's data) -> its update."""
+
+
+class WeightedSum(NamedTuple):
+    """A sum of updates and the sum of their weights. The one division by the weight stands in the round."""
+
+    total: PyTree
+    weight: Float[jax.Array, ""]
+
+
+class Aggregator(NamedTuple):
+    """Combines updates into a sum and its weight, never a mean.
+
+    Attributes:
+      init: parameters -> state.
+      aggregate: (key, state, updates [S, ...], weights [S]) -> (state, WeightedSum).
+    """
+
+    init: Callable[[PyTree], PyTree]
+    aggregate: Callable[[jax.Array, PyTree, PyTree, jax.Array], tuple[PyTree, WeightedSum]]
+
+
+class Cohort(NamedTuple):
+    """The clients of one round.
+
+    Attributes:
+      client: which client holds each of the S places.
+      active: False for a place that stays empty this round.
+    """
+
+    client: Int[jax.Array, " S"]
+    active: Bool[jax.Array, " S"]
+
+
+class Clustering(NamedTuple):
+    """Assigns clients to one of K models.
+
+    Attributes:
+      num_clusters: K.
+      init_params: (key, init of one model) -> parameters [K, ...].
+      init: (key, data of all clients) -> state.
+      assign: (state, parameters [K, ...], data [S, ...], client [S]) -> cluster [S].
+    """
+
+    num_clusters: int
+    init_params: Callable[[jax.Array, Callable[[jax.Array], PyTree]], PyTree]
+    init: Callable[[jax.Array, ClientData], PyTree]
+    assign: Callable[[PyTree, PyTree, ClientData, jax.Array], jax.Array]
+
+
+class FederatedState(NamedTuple):
+    """Everything that a round hands to the next; no keys.
+
+    Attributes:
+      round: number of rounds done.
+      params: the K models, every leaf leads with K.
+      server_optimizer: optax state, every leaf leads with K.
+      aggregator: the aggregator's state, every leaf leads with K.
+      clustering: the clustering's state.
+    """
+
+    round: Int[jax.Array, ""]
+    params: PyTree
+    server_optimizer: PyTree
+    aggregator: PyTree
+    clustering: PyTree
+
+
+class RoundInfo(NamedTuple):
+    """What a round reports.
+
+    Attributes:
+      train_loss: weighted mean of the clients' losses.
+      update_norm: mean L2 norm of the participating clients' updates, before any clipping.
+      num_participants: clients that took part.
+      cluster_sizes: how many of them were in each cluster.
+    """
+
+    train_loss: Float[jax.Array, ""]
+    update_norm: Float[jax.Array, ""]
+    num_participants: Int[jax.Array, ""]
+    cluster_sizes: Int[jax.Array, " K"]
+
+
+class FederatedAlgorithm(NamedTuple):
+    """A pair of pure functions, and the assignment that they use.
+
+    Attributes:
+      init: (key, data) -> state.
+      round: (key, state, data) -> (state, RoundInfo).
+      assign: (state, data of all clients) -> cluster [C], for evaluation.
+    """
+
+    init: Callable[[jax.Array, ClientData], FederatedState]
+    round: Callable[[jax.Array, FederatedState, ClientData], tuple[FederatedState, RoundInfo]]
+    assign: Callable[[FederatedState, ClientData], jax.Array]
+
+
+def run(
+    algorithm: FederatedAlgorithm,
+    key: jax.Array,
+    state: FederatedState,
+    data: ClientData,
+    num_rounds: int,
+    observe: Callable[[FederatedState], Any] = lambda state: None,
+    stop_round: jax.Array | int | None = None,
+) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+    """Runs rounds as one `lax.scan`.
+
+    The key of round r is `fold_in(key, r)`, so a run that continues from a stored state is bit-identical to one that
+    never stopped (test: `tests/federated/test_algorithm.py::test_two_halves_equal_the_whole_run_bit_for_bit`).
+
+    Args:
+      algorithm: what a round is.
+      key: the root key of the run.
+      state: from `algorithm.init`, or of an earlier run.
+      data: of all clients.
+      num_rounds: R, rounds to run, static.
+      observe: called on the state after each round; its outputs are stacked over rounds.
+      stop_round: rounds from this one on are skipped and report zeros, so that one compiled call of `num_rounds`
+        rounds also serves for a shorter rest; None runs all.
+
+    Returns:
+      The state after the last round, and (RoundInfo, observations), every leaf leading with R.
+    """
+
+    def step(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        state, info = algorithm.round(jax.random.fold_in(key, state.round), state, data)
+        return state, (info, observe(state))
+
+    if stop_round is None:
+        return jax.lax.scan(step, state, None, length=num_rounds)
+
+    def step_or_skip(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        _, report = jax.eval_shape(step, state, None)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), report)
+        return jax.lax.cond(state.round < stop_round, lambda s: step(s, None), lambda s: (s, zeros), state)
+
+    return jax.lax.scan(step_or_skip, state, None, length=num_rounds)
+
+
+def full_participation(num_clients: int) -> Callable[[jax.Array], Cohort]:
+    """Every client in every round."""
+    return lambda key: Cohort(jnp.arange(num_clients), jnp.ones(num_clients, bool))
+
+
+def fixed_size_cohort(num_clients: int, cohort_size: int) -> Callable[[jax.Array], Cohort]:
+    """A uniform sample of exactly `cohort_size` clients without replacement.
+
+    Raises:
+      ValueError: when the cohort is empty or larger than the federation.
+    """
+    if not 1 <= cohort_size <= num_clients:
+        raise ValueError(f"clients_per_round={cohort_size} must lie between 1 and num_clients={num_clients}.")
+
+    def sample(key: jax.Array) -> Cohort:
+        index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
+        return Cohort(index, jnp.ones(cohort_size, bool))
+
+    return sample
+
+
+def poisson_cohort(num_clients: int, expected_size: int) -> Callable[[jax.Array], Cohort]:
+    """Every client joins independently with probability `expected_size / num_clients`.
+
+    There is a place for each client, so that any cohort fits; empty places take no local steps.
+
+    Raises:
+      ValueError: when the expected cohort is empty or larger than the federation.
+    """
+    if not 1 <= expected_size <= num_clients:
+        raise ValueError(f"clients_per_round={expected_size} must lie between 1 and num_clients={num_clients}.")
+
+    def sample(key: jax.Array) -> Cohort:
+        active = jax.random.bernoulli(key, expected_size / num_clients, (num_clients,))
+        return Cohort(jnp.arange(num_clients), active)
+
+    return sample

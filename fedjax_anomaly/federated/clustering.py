@@ -1,0 +1,138 @@
+"""Which model a client shares: one for all, one per group of similar data, or the one that fits it best."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+from fedjax_anomaly import trees
+from fedjax_anomaly.federated.algorithm import Clustering
+from fedjax_anomaly.federated.local_training import Loss, gather_windows
+from fedjax_anomaly.types import ClientData, PyTree
+
+
+def fixed(assignment: np.ndarray, num_clusters: int | None = None) -> Clustering:
+    """A given assignment: all zeros is FedAvg, one cluster per client is local-only training.
+
+    The models of all clusters start from the same parameters.
+
+    Args:
+      assignment: Int[C], the cluster of each client.
+      num_clusters: K; None takes the largest cluster number plus one.
+    """
+    assignment = np.asarray(assignment, np.int32)
+    num_clusters = int(assignment.max()) + 1 if num_clusters is None else num_clusters
+
+    def init_params(key: jax.Array, init: Callable[[jax.Array], PyTree]) -> PyTree:
+        return trees.stack(init(key), num_clusters)
+
+    def init(key: jax.Array, data: ClientData) -> PyTree:
+        if len(data.starts) != len(assignment):
+            raise ValueError(f"the clustering is for {len(assignment)} clients, but the data has {len(data.starts)}.")
+        return jnp.asarray(assignment)
+
+    def assign(state: PyTree, params: PyTree, data: ClientData, client: jax.Array) -> jax.Array:
+        return state[client]
+
+    return Clustering(num_clusters, init_params, init, assign)
+
+
+def single(num_clients: int) -> Clustering:
+    """One model for all clients: FedAvg."""
+    return fixed(np.zeros(num_clients, np.int32), 1)
+
+
+def ifca(loss: Loss, num_clusters: int, *, window_length: int, max_windows: int = 256) -> Clustering:
+    """Every round, every client takes the model with the least loss on its own windows.
+
+    The models start from different parameters.
+
+    Args:
+      loss: of each window of a batch.
+      num_clusters: K.
+      window_length: T.
+      max_windows: windows of a client that are tried, evenly spaced over its own.
+
+    References:
+      Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1.
+    """
+
+    def init_params(key: jax.Array, init: Callable[[jax.Array], PyTree]) -> PyTree:
+        return jax.vmap(init)(jax.random.split(key, num_clusters))
+
+    def assign(state: PyTree, params: PyTree, data: ClientData, client: jax.Array) -> jax.Array:
+        def best(one: ClientData) -> jax.Array:
+            count = jnp.sum(one.mask.astype(jnp.int32))
+            chosen = jnp.arange(max_windows) * count // max_windows
+            windows = gather_windows(one.series, one.starts[chosen], window_length)
+            losses = jax.lax.map(lambda model: jnp.mean(loss(model, windows)), params)
+            return jnp.argmin(losses).astype(jnp.int32)
+
+        return jax.lax.map(best, data)
+
+    return Clustering(num_clusters, init_params, lambda key, data: (), assign)
+
+
+def data_summaries(data: ClientData) -> Float[np.ndarray, "C 2F"]:
+    """A small fixed-size summary of each client's encoded training rows: mean and deviation of every feature.
+
+    Rows count as often as windows begin at them. What a client would send is `2 F` floats.
+    """
+    weights = np.zeros(data.series.shape[:2], np.float64)
+    for client, (starts, mask) in enumerate(zip(data.starts, data.mask, strict=True)):
+        np.add.at(weights[client], np.asarray(starts)[np.asarray(mask)], 1.0)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+    series = np.asarray(data.series, np.float64)
+    mean = np.einsum("cl,clf->cf", weights, series)
+    square = np.einsum("cl,clf->cf", weights, np.square(series))
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+    return np.concatenate([mean, deviation], axis=1).astype(np.float32)
+
+
+def similarity_assignment(
+    summaries: Float[np.ndarray, "C D"], num_clusters: int | None, *, seed: int, min_silhouette: float = 0.25
+) -> np.ndarray:
+    """Clusters clients by the similarity of their data before any update is combined: k-means on their summaries.
+
+    Args:
+      summaries: one per client.
+      num_clusters: K; None picks it without labels: the K with the largest mean silhouette, or one cluster where no
+        silhouette reaches `min_silhouette`.
+      seed: of the k-means initialisation.
+      min_silhouette: below it the summaries have no substantial structure.
+
+    Returns:
+      Int[C], clusters numbered in the order of their first client.
+
+    Raises:
+      ValueError: when there are more clusters than clients.
+
+    References:
+      Rousseeuw 1987, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis".
+      Kaufman and Rousseeuw 1990, "Finding Groups in Data", chapter 2, table 4: below 0.25 no substantial structure.
+    """
+    num_clients = len(summaries)
+    if num_clusters is not None:
+        if not 1 <= num_clusters <= num_clients:
+            raise ValueError(f"num_clusters={num_clusters} must lie between 1 and num_clients={num_clients}.")
+        return _numbered_by_first_client(_kmeans(summaries, num_clusters, seed))
+    best, best_silhouette = np.zeros(num_clients, np.int32), min_silhouette
+    for k in range(2, num_clients // 2 + 1):
+        labels = _kmeans(summaries, k, seed)
+        silhouette = silhouette_score(summaries, labels) if 1 < len(np.unique(labels)) < num_clients else -1.0
+        if silhouette > best_silhouette:
+            best, best_silhouette = labels, silhouette
+    return _numbered_by_first_client(best)
+
+
+def _kmeans(summaries: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+    return KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(summaries)
+
+
+def _numbered_by_first_client(labels: np.ndarray) -> np.ndarray:
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int32)

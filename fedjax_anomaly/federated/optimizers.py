@@ -1,0 +1,39 @@
+"""The optimizers that a configuration can name; a library user passes any optax optimizer."""
+
+import optax
+
+
+def client_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+    """The optimizer of local training: `sgd`, `momentum` (0.9), `adam` or `adamw`."""
+    optimizers = {
+        "sgd": lambda: optax.sgd(learning_rate),
+        "momentum": lambda: optax.sgd(learning_rate, momentum=0.9),
+        "adam": lambda: optax.adam(learning_rate),
+        "adamw": lambda: optax.adamw(learning_rate),
+    }
+    return _chosen(name, optimizers)
+
+
+def server_optimizer(name: str, learning_rate: float = 0.0, momentum: float = 0.9) -> optax.GradientTransformation:
+    """The optimizer of the server, on the negative mean update.
+
+    Args:
+      name: `fedavg` (SGD), `fedavgm` (SGD with momentum; Hsu et al. 2019), `fedadam` or `fedyogi` (Reddi et al. 2021,
+        algorithm 2, with their beta_2 = 0.99 and adaptivity 1e-3).
+      learning_rate: 0 takes 1 for `fedavg` and `fedavgm`, 0.01 for the adaptive ones.
+      momentum: of `fedavgm`, and beta_1 of the adaptive ones.
+    """
+    rate = learning_rate or (1.0 if name in ("fedavg", "fedavgm") else 0.01)
+    optimizers = {
+        "fedavg": lambda: optax.sgd(rate),
+        "fedavgm": lambda: optax.sgd(rate, momentum=momentum),
+        "fedadam": lambda: optax.adam(rate, b1=momentum, b2=0.99, eps=1e-3),
+        "fedyogi": lambda: optax.yogi(rate, b1=momentum, b2=0.99, eps=1e-3),
+    }
+    return _chosen(name, optimizers)
+
+
+def _chosen(name: str, optimizers: dict) -> optax.GradientTransformation:
+    if name not in optimizers:
+        raise ValueError(f"optimizer {name!r} is unknown; the choices are {', '.join(optimizers)}.")
+    return optimizers[name]()

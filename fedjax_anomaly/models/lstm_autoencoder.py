@@ -1,0 +1,150 @@
+"""The detector's model: an LSTM autoencoder of windows, or of the feature groups of a single row."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fedjax_anomaly.models.reconstruction import column_errors
+from fedjax_anomaly.types import FeatureLayout, PyTree
+
+LatentPer = Literal["step", "window"]
+
+
+class Autoencoder(NamedTuple):
+    """A model as pure functions of its parameters.
+
+    Attributes:
+      init: key -> parameters.
+      reconstruct: (parameters, windows [B, T, F]) -> outputs [B, T, F]; logits for one-hot blocks.
+      column_errors: (parameters, windows [B, T, F]) -> the error of each row's columns [B, T, P + Q].
+      loss: (parameters, windows [B, T, F]) -> mean error of each window [B].
+    """
+
+    init: Callable[[jax.Array], PyTree]
+    reconstruct: Callable[[PyTree, jax.Array], jax.Array]
+    column_errors: Callable[[PyTree, jax.Array], jax.Array]
+    loss: Callable[[PyTree, jax.Array], jax.Array]
+
+
+class LSTMAutoencoder(nn.Module):
+    """Encoder LSTM, latent, decoder LSTM, linear output.
+
+    Attributes:
+      num_outputs: F, width of the reconstruction.
+      hidden_size: H, of every LSTM.
+      latent_size: Z.
+      num_layers: LSTMs stacked in the encoder and in the decoder.
+      latent_per: "step" gives every time step a latent of its own, decoded in order; "window" gives the whole
+        sequence one latent, repeated at every step of the decoder.
+      unroll: time steps per iteration of the scan over time.
+    """
+
+    num_outputs: int
+    hidden_size: int
+    latent_size: int
+    num_layers: int = 1
+    latent_per: LatentPer = "step"
+    unroll: int = 1
+
+    @nn.compact
+    def __call__(self, sequence: Float[jax.Array, "B T F"]) -> Float[jax.Array, "B T F"]:
+        """Reconstructs a batch of sequences."""
+        states = self._lstm(sequence, "encoder")
+        if self.latent_per == "window":
+            latent = nn.Dense(self.latent_size, name="latent")(states[:, -1])
+            latent = jnp.broadcast_to(latent[:, None], (*sequence.shape[:2], self.latent_size))
+        else:
+            latent = nn.Dense(self.latent_size, name="latent")(states)
+        return nn.Dense(self.num_outputs, name="output")(self._lstm(latent, "decoder"))
+
+    def _lstm(self, sequence: jax.Array, name: str) -> jax.Array:
+        for layer in range(self.num_layers):
+            cell: Any = nn.OptimizedLSTMCell(self.hidden_size, name=f"{name}_{layer}")
+            scan: Any = nn.RNN(cell, unroll=self.unroll, name=f"{name}_scan_{layer}")
+            sequence = scan(sequence)
+        return sequence
+
+
+def lstm_autoencoder(
+    layout: FeatureLayout,
+    *,
+    hidden_size: int = 64,
+    latent_size: int = 8,
+    num_layers: int = 1,
+    latent_per: LatentPer = "step",
+    feature_groups: tuple[tuple[int, ...], ...] | None = None,
+    unroll: int = 1,
+) -> Autoencoder:
+    """Builds the model.
+
+    Without `feature_groups` the time steps of the LSTMs are the rows of a window. With them a window is one row and the
+    time steps are its groups of features: step g shows the LSTM the features of group g and zeros elsewhere, and the
+    features of group g are reconstructed by step g of the decoder.
+
+    Args:
+      layout: of the encoded rows.
+      hidden_size: H.
+      latent_size: Z.
+      num_layers: LSTMs stacked in the encoder and in the decoder.
+      latent_per: a latent per time step, or one per window.
+      feature_groups: encoded features of each group; together they hold every feature once.
+      unroll: time steps per iteration of the scan over time.
+
+    References:
+      Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2.
+    """
+    for name, size in {"hidden_size": hidden_size, "latent_size": latent_size, "num_layers": num_layers}.items():
+        if size < 1:
+            raise ValueError(f"{name}={size} must be at least 1.")
+    module: Any = LSTMAutoencoder(layout.num_features, hidden_size, latent_size, num_layers, latent_per, unroll)
+    group_masks = None if feature_groups is None else _group_masks(layout, feature_groups)
+    length = 1 if group_masks is None else len(group_masks)
+
+    def init(key: jax.Array) -> PyTree:
+        return module.init(key, jnp.zeros((1, length, layout.num_features), jnp.float32))
+
+    def reconstruct(params: PyTree, windows: jax.Array) -> jax.Array:
+        if group_masks is None:
+            return module.apply(params, windows)
+        steps = windows * group_masks[None]
+        return jnp.sum(module.apply(params, steps) * group_masks[None], axis=1, keepdims=True)
+
+    def errors(params: PyTree, windows: jax.Array) -> jax.Array:
+        return column_errors(layout, windows, reconstruct(params, windows))
+
+    def loss(params: PyTree, windows: jax.Array) -> jax.Array:
+        return jnp.mean(errors(params, windows), axis=(1, 2))
+
+    return Autoencoder(init, reconstruct, errors, loss)
+
+
+def _group_masks(layout: FeatureLayout, feature_groups: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Float[G, F], 1 where a feature belongs to the group."""
+    masks = np.zeros((len(feature_groups), layout.num_features), np.float32)
+    for g, features in enumerate(feature_groups):
+        masks[g, list(features)] = 1.0
+    if not (masks.sum(axis=0) == 1.0).all():
+        raise ValueError("feature_groups must hold every encoded feature exactly once.")
+    return masks
+
+
+def features_of_columns(
+    layout: FeatureLayout, column_names: tuple[str, ...], column_groups: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Turns groups of column names into groups of encoded features, for `lstm_autoencoder`.
+
+    Raises:
+      ValueError: when a group names a column that does not exist.
+    """
+    slices = dict(zip(column_names, layout.column_slices(), strict=True))
+    unknown = [name for group in column_groups for name in group if name not in slices]
+    if unknown:
+        raise ValueError(f"feature groups name columns that do not exist: {', '.join(unknown)}.")
+    return tuple(
+        tuple(f for name in group for f in range(slices[name].start, slices[name].stop)) for group in column_groups
+    )

@@ -1,0 +1,94 @@
+"""What a run prints: a live bar on a terminal, plain lines elsewhere, and a small table at the end."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_METRICS = ("accuracy", "precision", "recall", "f1", "fpr", "auroc", "auprc")
+
+
+class Console:
+    """Prints a run's course. Use as a context manager.
+
+    Args:
+      file: where to print; None is standard output. The live bar appears on terminals only.
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._console = RichConsole(file=file or sys.stdout, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close_bar()
+
+    def announce(self, lines: Sequence[str]) -> None:
+        """Prints what is about to run."""
+        for line in lines:
+            self._console.print(line, markup=False)
+
+    def progress(self, done: int, total: int, rounds_per_second: float, record: Mapping[str, Any]) -> None:
+        """Prints how far the run is.
+
+        Args:
+          done: rounds done.
+          total: rounds wanted.
+          rounds_per_second: lately.
+          record: the last round's numbers.
+        """
+        text = (
+            f"loss {record['train_loss']:.4f}  held-out {record['validation_loss']:.4f}  "
+            f"{rounds_per_second:.2f} rounds/s"
+        )
+        if not self._console.is_terminal:
+            left = (total - done) / rounds_per_second
+            self._console.print(f"round {done}/{total}  {text}  {left:.0f} s left")
+            return
+        if self._bar is None:
+            columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=self._console)
+            self._bar.add_task("rounds", total=total, text=text)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+
+    def interrupted(self, output_dir: Path, done: int) -> None:
+        """Says where an interrupted run stands and how to continue it."""
+        self._close_bar()
+        self._console.print(
+            f"stopped after round {done}; continue with the same flags and --resume --output_dir={output_dir}",
+            markup=False,
+        )
+
+    def results(self, result: Mapping[str, Any], output_dir: Path) -> None:
+        """Prints the headline metrics and where the rest is."""
+        self._close_bar()
+        test, latency = result["test"], result["latency_ms"]
+        table = Table(title=f"{result['dataset']['name']}: test rows, {test['threshold_rule']}")
+        for name in _METRICS:
+            table.add_column(name, justify="right")
+        table.add_row(*("-" if test[name] is None else f"{test[name]:.4f}" for name in _METRICS))
+        self._console.print(table)
+        privacy = result["privacy"]
+        spent = "no differential privacy"
+        if privacy is not None:
+            epsilon = "infinite" if privacy["epsilon"] is None else f"{privacy['epsilon']:.2f}"
+            spent = f"epsilon {epsilon} at delta {privacy['delta']:g} for {privacy['unit_in_words']}"
+        for line in (
+            f"one event {latency['p50']:.2f} ms (p50), {latency['p99']:.2f} ms (p99); "
+            f"{result['communication']['total_bytes'] / 1e6:.1f} MB sent; {result['timing']['total_seconds']:.0f} s in all",
+            spent,
+            f"results, figures and report: {output_dir}",
+        ):
+            self._console.print(line, markup=False)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,19 @@
+"""Strict settings for the whole session: what JAX lets pass quietly is an error here."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+# Four CPU devices, so that sharding over clients is tested; must be set before the first computation.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture
+def optax_promotion() -> Iterator[None]:
+    """For tests that use optax's adaptive optimizers, whose bias correction mixes int32 and float32 (optax 0.2.8)."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
