@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from fedjax_anomaly.reporting.figures import style
 from fedjax_anomaly.reporting.figures.labels import place_point_labels
 
-_MAX_CATEGORIES = 15
+_MAX_CATEGORIES = 25
 _MAX_NAMED_CLIENTS = 40
 _LEADER_INCHES = 0.1  # a name farther from its point than this is tied to it by a line
 
@@ -24,7 +24,7 @@ def partition_figure(counts: Int[np.ndarray, "C K"], category_names: Sequence[st
 
     Args:
       counts: rows per client and category.
-      category_names: K names. Past 15 the smallest categories are folded into one column.
+      category_names: K names. Past 25 the smallest categories are folded into one column.
       client_label: what a client is, as the label of the axis of clients.
     """
     counts = np.asarray(counts)

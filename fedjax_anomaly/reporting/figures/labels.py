@@ -33,7 +33,7 @@ class SpanLabel(NamedTuple):
     upright: bool
 
 
-def named_spans(active: Bool[np.ndarray, " L"], names: Sequence[str]) -> list[Span]:
+def named_spans(active: Bool[np.ndarray, " L"], names: Sequence[str] | np.ndarray) -> list[Span]:
     """The runs of active rows that share a name."""
     spans = []
     position = 0

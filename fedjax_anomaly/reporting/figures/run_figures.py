@@ -1,6 +1,6 @@
 """The figures of a run as a whole: learning curves, score distributions, recall per attack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,15 +14,15 @@ _SCORE_BINS = 60
 
 
 def training_figure(
-    rounds: Int[np.ndarray, " R"],
-    train_loss: Float[np.ndarray, " R"],
-    validation_loss: Float[np.ndarray, " R"],
-    evaluated_rounds: Int[np.ndarray, " E"],
-    auroc: Float[np.ndarray, " E"],
-    f1: Float[np.ndarray, " E"],
+    rounds: Sequence[int] | Int[np.ndarray, " R"],
+    train_loss: Sequence[float | None] | Float[np.ndarray, " R"],
+    validation_loss: Sequence[float | None] | Float[np.ndarray, " R"],
+    evaluated_rounds: Sequence[int] | Int[np.ndarray, " E"],
+    auroc: Sequence[float | None] | Float[np.ndarray, " E"],
+    f1: Sequence[float | None] | Float[np.ndarray, " E"],
     convergence_round: int | None,
 ) -> Figure:
-    """The loss over rounds and, where test rows were scored, how well they were told apart.
+    """The loss over rounds and, where test rows were scored, how well they were told apart; None leaves a gap.
 
     Args:
       rounds: of the two losses.
@@ -33,6 +33,7 @@ def training_figure(
       f1: on the test rows, at the threshold from held-out normal rows.
       convergence_round: marked where it is not None.
     """
+    rounds, evaluated_rounds = np.asarray(rounds), np.asarray(evaluated_rounds)
     train_loss, validation_loss = np.asarray(train_loss, dtype=float), np.asarray(validation_loss, dtype=float)
     auroc, f1 = np.asarray(auroc, dtype=float), np.asarray(f1, dtype=float)
     panels = 2 if len(evaluated_rounds) else 1

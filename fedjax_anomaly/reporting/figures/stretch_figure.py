@@ -25,6 +25,7 @@ _WIDTH_INCHES = 8.0
 _MARGIN_INCHES = 0.65  # what tick labels take off the width
 _PANEL_INCHES = 0.95
 _SCORE_INCHES = 1.45
+_BURST = 10.0  # multiples of the usual range from which on a column is drawn on a logarithmic axis
 
 
 def stretch_figure(
@@ -37,7 +38,7 @@ def stretch_figure(
     threshold: float,
     alarms: Bool[np.ndarray, " L"],
     labels: Bool[np.ndarray, " L"],
-    attack_names: Sequence[str],
+    attack_names: Sequence[str] | np.ndarray,
 ) -> Figure:
     """Consecutive rows of one client: columns observed and reconstructed, and the score with its alarms.
 
@@ -67,7 +68,7 @@ def stretch_figure(
         axes.plot(position, observed[:, d], color=style.NORMAL, linewidth=1.3, label="observed")
         axes.plot(position, reconstructed[:, d], color=style.RECONSTRUCTION, linewidth=1.3, label="reconstructed")
         style.dress(axes)
-        style.panel_title(axes, name)
+        style.panel_title(axes, name + _compress_bursts(axes, observed[:, d]))
     _draw_score(score_axes, position, scores, threshold, alarms)
     style.dress(score_axes, x_label=position_label)
     style.panel_title(score_axes, "anomaly score (logarithmic)")
@@ -77,6 +78,15 @@ def stretch_figure(
             axes.axvspan(edges[span.begin], edges[span.end], color=style.ANOMALOUS, alpha=0.17, linewidth=0)
     _legend_below(figure, [*panels[:1], score_axes], with_anomalies=bool(spans))
     return figure
+
+
+def _compress_bursts(axes: Axes, values: Float[np.ndarray, " L"]) -> str:
+    """Makes the axis logarithmic beyond the usual range where bursts would flatten everything else; returns a note."""
+    usual = float(np.quantile(np.abs(values), 0.9))
+    if usual <= 0.0 or np.abs(values).max() < _BURST * usual:
+        return ""
+    axes.set_yscale("symlog", linthresh=usual)
+    return f" (logarithmic above {usual:.2g})"
 
 
 def _row_edges(position: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L+1"]:

@@ -30,6 +30,15 @@ def test_faults_of_one_service_are_apart(num_services: int, num_minutes: int) ->
             assert all(earlier[1] < later[0] for earlier, later in itertools.pairwise(own))
 
 
+def test_crowded_faults_are_shortened_to_stay_apart() -> None:
+    # 40 faults in 600 minutes give each of 5 services one every 75 minutes, less than many would last.
+    for seed in range(20):
+        faults = schedule_faults(0, 600, 5, 40, np.random.default_rng(seed))
+        for service in range(5):
+            own = sorted((fault.start, fault.end) for fault in faults if fault.service == service)
+            assert all(earlier[1] < later[0] for earlier, later in itertools.pairwise(own))
+
+
 def test_faults_stay_within_their_span_and_ranges() -> None:
     for seed in range(20):
         for fault in schedule_faults(60, 2880, 20, 32, np.random.default_rng(seed)):

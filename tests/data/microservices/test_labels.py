@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from fedjax_anomaly.data.microservices.faults import Fault
+from fedjax_anomaly.data.microservices import monitoring, physics
+from fedjax_anomaly.data.microservices.faults import Fault, Forcing, force
+from fedjax_anomaly.data.microservices.fleet import build_fleet
 from fedjax_anomaly.data.microservices.labels import MATERIAL_CHANGE, attack_codes, material_change
 
 NAMES = ("normal", "slow_leak", "outage", "spread")
@@ -51,3 +53,19 @@ def test_a_change_is_material_beyond_its_bound_in_either_direction() -> None:
     rate = np.array([[8.0 + 2.4, 8.0 + 2.6, 8.0 - 2.4, 8.0 - 2.6]])
     changed = material_change(without | {"request_rate_per_second": rate}, without)
     np.testing.assert_array_equal(changed, [[False, True, False, True]])
+
+
+def test_callers_of_a_store_in_an_outage_are_labelled_spread() -> None:
+    fleet = build_fleet(12, np.random.default_rng(3))
+    store = len(fleet) - 1
+    faults = [Fault("outage", store, 60, 90, 0.02)]
+    forcings = [force(faults, 120, len(fleet)), Forcing.none(120, len(fleet))]
+    rate = np.tile(fleet.external_rate_per_second, (120, 1))
+    trace = physics.simulate(fleet, rate, np.ones_like(rate), forcings)
+    expected = [monitoring.expected_metrics(fleet, trace.run(run), forcings[run]) for run in range(2)]
+    codes = attack_codes(faults, material_change(*expected), NAMES)
+    callers = np.flatnonzero(fleet.calls_per_request[:, store])
+    assert len(callers) > 0
+    assert (codes[75, callers] == NAMES.index("spread")).all()
+    assert (codes[60:90, store] == NAMES.index("outage")).all()
+    assert (codes[:60] == NAMES.index("normal")).all()

@@ -62,6 +62,20 @@ def test_a_store_outage_slows_or_fails_its_callers() -> None:
     assert struck.attempts[75, store] > 1.5
 
 
+def test_a_slot_is_held_for_own_work_and_for_every_call() -> None:
+    store = int(BY_GROUP["store"][0])
+    slow, calm = simulate(Fault("latency_deviation", store, 60, 200, 1.0), load=0.5)
+    for trace in (slow, calm):
+        drain_rate = trace.free_slots[190] / trace.holding_seconds[190] * (1.0 - trace.utilization[190])
+        response = trace.holding_seconds[190] + trace.wait_probability[190] / drain_rate + trace.backlog_seconds[190]
+        own_work = FLEET.service_seconds / (1.0 - trace.collection[190])
+        expected = own_work + FLEET.calls_per_request @ (response * trace.attempts[190])
+        callers = np.delete(np.arange(len(FLEET)), store)  # The store itself also holds the added delay.
+        np.testing.assert_allclose(trace.holding_seconds[190, callers], expected[callers], rtol=1e-3)
+    direct = np.flatnonzero(FLEET.calls_per_request[:, store])
+    assert (slow.holding_seconds[190, direct] > calm.holding_seconds[190, direct]).all()
+
+
 def test_services_off_the_path_of_a_fault_do_not_notice() -> None:
     edge = int(BY_GROUP["edge"][0])
     struck, calm = simulate(Fault("latency_deviation", edge, 60, 90, 4.0))

@@ -45,6 +45,12 @@ def test_the_convergence_round_is_marked_in_every_panel() -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["converged, round 17"]
 
 
+def test_undefined_values_leave_gaps() -> None:
+    figure = training_figure([1, 2, 3], [0.3, None, 0.1], [0.3, 0.2, 0.1], [3], [0.9], [None], None)
+    np.testing.assert_array_equal(curves(figure, 0)["training"][1], [0.3, np.nan, 0.1])
+    np.testing.assert_array_equal(curves(figure, 1)["F1"][1], [np.nan])
+
+
 def test_a_run_without_test_labels_has_no_detection_panel() -> None:
     assert len(training_figure(ROUNDS, LOSS, LOSS, np.array([]), np.array([]), np.array([]), None).axes) == 1
 

@@ -105,3 +105,12 @@ def test_too_many_columns_are_refused() -> None:
 def test_a_single_row_is_refused() -> None:
     with pytest.raises(ValueError, match="1 rows"):
         stretch(["normal"], position=POSITION[:1])
+
+
+def test_a_burst_is_drawn_on_a_logarithmic_axis_and_the_panel_says_so() -> None:
+    bursty = OBSERVED.copy()
+    bursty[7, 1] = 1e4
+    calm, burst = panels(stretch(["normal"] * L, observed=bursty))[:2]
+    assert calm.get_yscale() == "linear"
+    assert burst.get_yscale() == "symlog"
+    assert "logarithmic above" in burst.get_title(loc="left")

@@ -1,0 +1,104 @@
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from fedjax_anomaly.config import Config, choices_of, config_from_flags, define_flags
+
+PRESETS = sorted((Path(__file__).parents[2] / "fedjax_anomaly" / "presets").glob("*.flags"))
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """A flag registry of its own, so that tests do not share settings."""
+    registry = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", registry)
+    for define in ("bool", "integer", "float", "string", "enum"):
+        original = getattr(flags, f"DEFINE_{define}")
+        monkeypatch.setattr(
+            flags, f"DEFINE_{define}", lambda *args, original=original: original(*args, flag_values=registry)
+        )
+    define_flags()
+
+    def parse(*arguments: str) -> Config:
+        registry(["train", *arguments])
+        return config_from_flags()
+
+    return parse
+
+
+def test_flags_without_arguments_give_the_default_config(parsed):
+    assert parsed() == Config()
+
+
+def test_every_setting_is_a_documented_flag_of_its_type(parsed):
+    parsed()
+    for field in dataclasses.fields(Config):
+        flag = flags.FLAGS[field.name]
+        assert flag.default == field.default
+        assert len(flag.help.split()) >= 2
+        if choices_of(field):
+            assert flag.parser.enum_values == list(choices_of(field))
+
+
+def test_an_unknown_choice_is_refused_by_the_flag(parsed):
+    with pytest.raises(flags.IllegalFlagValueError, match="--partition=zipf: value should be one of <iid"):
+        parsed("--partition=zipf")
+
+
+def test_the_config_survives_its_json():
+    config = Config(dataset="nsl_kdd", dirichlet_alpha=0.1, num_clusters="auto", dp_unit="client", dp_epsilon=8.0)
+    assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["{", '{"colour": "red"}'])
+def test_a_damaged_config_is_refused(text):
+    with pytest.raises(ValueError, match=r"not valid JSON|unknown settings: colour"):
+        Config.from_json(text)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+def test_a_preset_parses_and_is_named_after_its_data_set(parsed, preset):
+    assert parsed(f"--flagfile={preset}").dataset == preset.stem
+
+
+def test_there_is_a_preset_for_every_data_set():
+    names = next(choices_of(field) for field in dataclasses.fields(Config) if field.name == "dataset")
+    assert {preset.stem for preset in PRESETS} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"partition": "zipf"}, "partition='zipf' is unknown; the choices are iid"),
+        ({"num_rounds": 0}, "num_rounds=0 must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan must be positive"),
+        ({"clients_per_round": 21}, "clients_per_round=21 must be at most num_clients=20"),
+        ({"num_clusters": "many"}, "num_clusters='many' must be a positive number or auto"),
+        ({"clustering": "ifca"}, "clustering=ifca needs a number of models, but num_clusters=1"),
+        ({"clustering": "ifca", "num_clusters": "auto"}, "num_clusters=auto"),
+        ({"dp_epsilon": 8.0}, "dp_epsilon=8.0 has no effect with dp_unit=none"),
+        ({"dp_unit": "client"}, "exactly one of dp_epsilon and dp_noise_multiplier, but got neither"),
+        (
+            {"dp_unit": "client", "dp_epsilon": 1.0, "dp_noise_multiplier": 2.0},
+            "but got dp_epsilon=1.0 and dp_noise_multiplier=2.0",
+        ),
+    ],
+)
+def test_contradictory_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Config(**settings)
+
+
+def test_differences_name_what_makes_a_checkpoint_useless():
+    config = Config()
+    other = dataclasses.replace(config, hidden_size=32, num_rounds=50, resume=True)
+    assert other.differences(config) == ["hidden_size 64 -> 32"]
+
+
+def test_with_calibrated_noise_the_number_of_rounds_must_stay():
+    config = Config(dp_unit="client", dp_epsilon=8.0)
+    assert dataclasses.replace(config, num_rounds=60).differences(config) == ["num_rounds 30 -> 60"]

@@ -1,0 +1,173 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.experiment import build, run_experiment
+from fedjax_anomaly.experiment.outcome import convergence_round
+from fedjax_anomaly.reporting.logbook import read_metrics
+
+
+@pytest.fixture(scope="module")
+def outcome(small_dataset, tmp_path_factory):
+    config = Config(
+        num_clients=4,
+        window_length=4,
+        hidden_size=8,
+        latent_size=2,
+        num_rounds=12,
+        rounds_per_report=6,
+        batch_size=16,
+        client_optimizer="momentum",
+        learning_rate=0.05,
+        num_clusters="auto",
+        output_dir=str(tmp_path_factory.mktemp("run") / "out"),
+    )
+    announced: list[str] = []
+    return run_experiment(config, small_dataset, announce=announced.extend), announced
+
+
+def test_the_result_has_every_key_of_the_format(outcome):
+    result = json.loads((outcome[0].output_dir / "result.json").read_text())
+    assert result == outcome[0].result
+    keys = {
+        "dataset": "name num_clients num_features train_windows test_windows anomaly_fraction row_order",
+        "test": "accuracy precision recall f1 fpr auroc auprc threshold_rule per_attack per_client per_cluster",
+        "oracle": "f1",
+        "timing": "compile_seconds rounds_per_second total_seconds convergence_round convergence_seconds",
+        "latency_ms": "p50 p95 p99",
+        "communication": "up_bytes_per_round down_bytes_per_round total_bytes",
+        "clusters": "assignment sizes",
+    }
+    for part, names in keys.items():
+        assert set(names.split()) <= set(result[part])
+    assert result["privacy"] is None
+
+
+def test_the_run_detects_and_finds_the_groups(outcome):
+    result = outcome[0].result
+    assert result["test"]["auroc"] > 0.95
+    assert result["test"]["per_attack"]["spike"] == result["test"]["recall"]
+    assert result["clusters"]["adjusted_rand_index"] == 1.0
+    assert result["clusters"]["sizes"] == [2, 2]
+    assert result["dataset"]["anomaly_fraction"] == pytest.approx(0.1)
+
+
+def test_bytes_are_those_of_the_model(outcome):
+    # LSTM of 8 on 3 features: 4 * 8 * (3 + 8 + 1); latent 8 * 2 + 2; LSTM of 8 on 2: 4 * 8 * (2 + 8 + 1); output
+    # 8 * 3 + 3: 781 parameters of 4 bytes, from and to 4 clients in 12 rounds.
+    parameters = 4 * 8 * 12 + 18 + 4 * 8 * 11 + 27
+    communication = outcome[0].result["communication"]
+    assert communication["up_bytes_per_round"] == communication["down_bytes_per_round"] == 4 * 4 * parameters
+    assert communication["total_bytes"] == 12 * 2 * 4 * 4 * parameters + communication["setup_bytes"]
+    # Float64 count, sums and squares of 3 columns per client, and 2 * 3 float32 summaries.
+    assert communication["setup_bytes"] == 4 * 8 * 7 + 4 * 4 * 6
+
+
+def test_everything_a_run_writes_is_there(outcome):
+    directory = outcome[0].output_dir
+    names = {str(path.relative_to(directory)) for path in directory.rglob("*")}
+    figures = {f"figures/{name}.png" for name in ("training", "scores", "stretch", "attacks", "partition", "clusters")}
+    assert figures | {"config.json", "environment.json", "metrics.jsonl", "report.html", "checkpoints/12"} <= names
+    assert len(read_metrics(directory)) == 12
+    assert json.loads((directory / "environment.json").read_text())["versions"]["jax"]
+
+
+def test_the_stored_config_reproduces_the_run(outcome, small_dataset, tmp_path):
+    first = outcome[0]
+    config = Config.from_json((first.output_dir / "config.json").read_text())
+    again = run_experiment(dataclasses.replace(config, output_dir=str(tmp_path / "again")), small_dataset)
+    for part in ("dataset", "test", "oracle", "communication", "clusters"):
+        assert again.result[part] == first.result[part]
+
+
+def test_the_announcement_says_what_will_run(outcome):
+    assert any("4 clients (natural)" in line for line in outcome[1])
+    assert any("12 rounds of 4 clients" in line and "2 model(s)" in line for line in outcome[1])
+
+
+def test_a_private_run_states_its_guarantee(small_dataset, private_config):
+    announced: list[str] = []
+    result = run_experiment(private_config, small_dataset, announce=announced.extend).result
+    privacy = result["privacy"]
+    assert {"unit", "epsilon", "delta", "noise_multiplier", "clip_norm", "sampling", "accountant", "trust"} <= set(privacy)
+    assert privacy["unit"] == "client"
+    assert privacy["sampling"] == "poisson"
+    assert 0.0 < privacy["epsilon"] < 100.0
+    assert any("unit one client with everything that it holds" in line for line in announced)
+    assert any("times the clip norm" in line for line in announced)
+
+
+def test_a_calibrated_run_spends_what_it_was_given(small_dataset, small_config):
+    config = dataclasses.replace(small_config, dp_unit="client", dp_epsilon=8.0)
+    experiment = build(config, small_dataset)
+    assert experiment.privacy.release.sampling == "full"
+    spent = experiment.privacy.release.epsilon(experiment.privacy.noise_multiplier, config.dp_delta)
+    assert 7.9 < spent <= 8.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clustering": "ifca", "num_clusters": "2"},
+        {"score": "pvalue", "threshold": "conformal", "threshold_scope": "cluster"},
+        {"clients_per_round": 2, "server_optimizer": "fedavgm", "proximal_mu": 0.1},
+        {"latent_per": "window", "num_layers": 2, "partition": "dirichlet", "num_clusters": "1"},
+    ],
+    ids=["ifca", "pvalue", "cohort", "dirichlet"],
+)
+def test_other_settings_run_to_the_end(small_dataset, small_config, settings):
+    config = dataclasses.replace(small_config, min_client_windows=4, **settings)
+    result = run_experiment(config, small_dataset).result
+    assert result["test"]["auroc"] > 0.5
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_rows_without_order_are_trained_by_their_feature_groups(small_dataset, small_config):
+    data = dataclasses.replace(small_dataset, row_order="none", feature_groups=(("requests",), ("latency", "errors")))
+    config = dataclasses.replace(small_config, window_length=0, client_optimizer="adam", partition="iid")
+    outcome = run_experiment(config, data)
+    assert outcome.result["dataset"]["window_length"] == 1
+    assert not (outcome.output_dir / "figures" / "stretch.png").exists()
+
+
+def test_an_output_folder_that_holds_another_run_is_refused(small_dataset, outcome):
+    config = Config.from_json((outcome[0].output_dir / "config.json").read_text())
+    before = sorted(outcome[0].output_dir.rglob("*"))
+    with pytest.raises(ValueError, match="is not empty, it may hold another run; give --resume"):
+        run_experiment(config, small_dataset)
+    assert sorted(outcome[0].output_dir.rglob("*")) == before
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(small_dataset, outcome):
+    config = Config.from_json((outcome[0].output_dir / "config.json").read_text())
+    changed = dataclasses.replace(config, latent_size=3, resume=True)
+    with pytest.raises(ValueError, match=r"another configuration \(latent_size 2 -> 3\)"):
+        run_experiment(changed, small_dataset)
+
+
+def test_resuming_where_there_is_no_run_is_refused(small_dataset, small_config):
+    with pytest.raises(FileNotFoundError, match="holds no run to resume"):
+        run_experiment(dataclasses.replace(small_config, resume=True), small_dataset)
+    with pytest.raises(ValueError, match="give its folder as --output_dir"):
+        run_experiment(dataclasses.replace(small_config, resume=True, output_dir=""), small_dataset)
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(small_dataset, small_config, tmp_path):
+    whole = run_experiment(small_config, small_dataset)
+    parted = dataclasses.replace(small_config, output_dir=str(tmp_path / "parted"))
+    stopped = run_experiment(parted, small_dataset, stop_requested=lambda: True)
+    assert stopped.result is None
+    resumed = run_experiment(dataclasses.replace(parted, resume=True), small_dataset)
+    assert resumed.result["test"] == whole.result["test"]
+    assert read_metrics(resumed.output_dir) == read_metrics(whole.output_dir)
+
+
+def test_convergence_is_the_first_round_that_stays_within_one_percent():
+    # From 10 to 0: the bound is 0.1; round 3 is below it, round 4 is not, from round 5 on all are.
+    assert convergence_round([10.0, 1.0, 0.05, 0.2, 0.09, 0.0]) == 5
+    assert convergence_round([1.0, 2.0]) is None
+    assert convergence_round([1.0]) is None
+    assert convergence_round([float(x) for x in np.linspace(5.0, 0.0, 3)]) == 3

@@ -1,0 +1,60 @@
+"""Holds the house to its one direction of flow."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "fedjax_anomaly"
+LEAVES = {"types", "trees"}
+MAY_IMPORT = {
+    "types": set(),
+    "trees": {"types"},
+    "data": LEAVES,
+    "models": LEAVES,
+    "privacy": LEAVES,
+    "federated": LEAVES | {"privacy"},
+    # Metrics per attack name what `data.table` calls normal.
+    "detection": LEAVES | {"data"},
+    "reporting": LEAVES,
+    # The choices of a setting are the types of the parts that they choose.
+    "config": {"data", "detection"},
+    "experiment": LEAVES | {"config", "data", "models", "privacy", "federated", "detection", "reporting"},
+    "train": {"config", "experiment", "reporting"},
+    "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_place_may(path):
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("fedjax_anomaly.")}
+    places = {entry.name.removesuffix(".py") for entry in PACKAGE.iterdir()}
+    assert (own & places) - {place(path)} <= MAY_IMPORT[place(path)]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if place(p) == "data"], ids=lambda path: path.name)
+def test_data_is_numpy_only(path):
+    assert not {name.split(".")[0] for name in imported(path)} & {"jax", "flax", "optax"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_tensorflow_or_torch(path):
+    assert not {name.split(".")[0] for name in imported(path)} & {"tensorflow", "torch"}
