@@ -1,7 +1,7 @@
 """Rounds per second of the compiled run, against a Python loop over clients and against a plain vmap.
 
-Workload W1: 20 clients, 512 windows each of T = 16 rows of F = 41 features; encoder and decoder LSTM of 64; batch 64, one
-local epoch of plain SGD at 0.01; all clients take part; FedAvg.
+Workload W1: 20 clients, 512 windows each of T = 16 rows of F = 41 features; encoder and decoder LSTM of 64; batch 64,
+one local epoch of plain SGD at 0.01; all clients take part; FedAvg.
 
 All three do the same work from the same initial weights, and the script checks that they end at the same parameters.
 They run interleaved; compilation is timed apart, and every timing waits for its result.
@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
 from harness import markdown_table, parse_arguments, write_results
+
 from fedjax_anomaly import federated, models
 from fedjax_anomaly.federated.parallel import place_clients
 from fedjax_anomaly.types import ClientData, FeatureLayout

@@ -45,7 +45,7 @@ class Config:
     window_stride: int = _option(0, "Rows between training windows; 0 takes a quarter of the window.")
     scoring_stride: int = _option(
         0,
-        "Rows between scored windows; a row's errors are averaged over the windows it lies in. 0 takes half the window.",
+        "Rows between scored windows, over which a row's errors are averaged; 0 takes half the window.",
     )
     encoding_clip: float = _option(5.0, "Bound on standardised numeric values.")
     deviation_floor: float = _option(0.05, "Least standard deviation of a column, in units of its signed log1p.")

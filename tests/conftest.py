@@ -1,6 +1,8 @@
 """Strict settings for the whole session: what JAX lets pass quietly is an error here."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -17,3 +19,13 @@ def optax_promotion() -> Iterator[None]:
     """For tests that use optax's adaptive optimizers, whose bias correction mixes int32 and float32 (optax 0.2.8)."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(scope="session")
+def real_data_dir() -> Path:
+    """The folder `../shared/data` beside the repository; continuous integration must have it, others may skip."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        reason = f"the real data is not in {folder}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return folder

@@ -203,7 +203,7 @@ def _rows_to_score(
     *,
     pad: bool,
 ) -> RowSet:
-    """Joins the clients' rows; with `pad` runs shorter than a window are padded to be scored, else they are left out."""
+    """Joins the clients' rows; with `pad` short runs are padded to a window, else they are left out."""
     series_rows, starts, owners, kept = [], [], [], []
     offset = 0
     for client, (rows, runs) in enumerate(clients):

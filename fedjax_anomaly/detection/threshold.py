@@ -37,7 +37,8 @@ def conformal_threshold(scores: Float[np.ndarray, " N"], target_fpr: float) -> f
 
     References:
       Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 2.2.
-      Laxhammar and Falkman 2010, "Conformal prediction for distribution-independent anomaly detection in streaming vessel data", section 3.
+      Laxhammar and Falkman 2010, "Conformal prediction for distribution-independent
+      anomaly detection in streaming vessel data", section 3.
     """
     if not 0.0 < target_fpr < 1.0:
         raise ValueError(f"target_fpr={target_fpr} must lie in (0, 1).")

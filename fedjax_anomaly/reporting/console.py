@@ -82,7 +82,8 @@ class Console:
             spent = f"epsilon {epsilon} at delta {privacy['delta']:g} for {privacy['unit_in_words']}"
         for line in (
             f"one event {latency['p50']:.2f} ms (p50), {latency['p99']:.2f} ms (p99); "
-            f"{result['communication']['total_bytes'] / 1e6:.1f} MB sent; {result['timing']['total_seconds']:.0f} s in all",
+            f"{result['communication']['total_bytes'] / 1e6:.1f} MB sent; "
+            f"{result['timing']['total_seconds']:.0f} s in all",
             spent,
             f"results, figures and report: {output_dir}",
         ):

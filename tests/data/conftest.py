@@ -1,22 +1,11 @@
-"""Raw files for the tests of the data loaders: the real ones where they are, and small ones in the same formats."""
+"""Small raw files in the formats of the real ones."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 LineFactory = Callable[..., str]
-
-
-@pytest.fixture(scope="session")
-def real_data_dir() -> Path:
-    """The folder `../shared/data` beside the repository; continuous integration must have it, others may skip."""
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        reason = f"the real data is not in {folder}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return folder
 
 
 @pytest.fixture(scope="session")

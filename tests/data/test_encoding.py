@@ -45,9 +45,7 @@ def test_a_constant_column_is_divided_by_the_floor():
 
 
 def test_rare_and_unseen_categories_share_the_last_bucket():
-    rows = dataclasses.replace(
-        table(12), categorical=(Categorical.from_strings(["tcp"] * 7 + ["udp"] * 4 + ["icmp"]),)
-    )
+    rows = dataclasses.replace(table(12), categorical=(Categorical.from_strings(["tcp"] * 7 + ["udp"] * 4 + ["icmp"]),))
     encoder = fit_encoder([encoding_sums(rows)], NAMES, min_category_count=2)
     assert encoder.vocabularies == (("tcp", "udp"),)
     later = dataclasses.replace(table(3), categorical=(Categorical.from_strings(["udp", "icmp", "sctp"]),))

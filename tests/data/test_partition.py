@@ -9,9 +9,7 @@ SERVICES = tuple(f"s{i}" for i in range(8))
 
 
 def make(row_order="none", num_rows=4000):
-    return dataset(
-        table(num_rows, protocols=SERVICES), table(num_rows // 2, seed=1, protocols=SERVICES), row_order
-    )
+    return dataset(table(num_rows, protocols=SERVICES), table(num_rows // 2, seed=1, protocols=SERVICES), row_order)
 
 
 def shares(column: Categorical, client: np.ndarray, num_clients: int) -> np.ndarray:
@@ -62,7 +60,9 @@ def test_quantity_changes_sizes_but_not_mixtures():
 def test_natural_keeps_a_category_whole_and_clients_even():
     data = make()
     train, _ = partition(data, "natural", 4, seed=0)
-    assert ((shares(data.train.column("protocol"), train, 4) == 0) | (shares(data.train.column("protocol"), train, 4) == 1)).all()
+    assert (
+        (shares(data.train.column("protocol"), train, 4) == 0) | (shares(data.train.column("protocol"), train, 4) == 1)
+    ).all()
     assert np.bincount(train).max() < 1.2 * np.bincount(train).min()
 
 

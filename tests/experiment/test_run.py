@@ -92,7 +92,9 @@ def test_a_private_run_states_its_guarantee(small_dataset, private_config):
     announced: list[str] = []
     result = run_experiment(private_config, small_dataset, announce=announced.extend).result
     privacy = result["privacy"]
-    assert {"unit", "epsilon", "delta", "noise_multiplier", "clip_norm", "sampling", "accountant", "trust"} <= set(privacy)
+    assert {"unit", "epsilon", "delta", "noise_multiplier", "clip_norm", "sampling", "accountant", "trust"} <= set(
+        privacy
+    )
     assert privacy["unit"] == "client"
     assert privacy["sampling"] == "poisson"
     assert 0.0 < privacy["epsilon"] < 100.0

@@ -30,9 +30,7 @@ def test_a_resumed_run_is_bit_identical(small_dataset, private_config, tmp_path)
     )
     assert first.interrupted
     assert first.state.round == 2
-    resumed = train(
-        experiment, checkpoint_dir=kept, resume=True, report=lambda p: records["resumed"].extend(p.records)
-    )
+    resumed = train(experiment, checkpoint_dir=kept, resume=True, report=lambda p: records["resumed"].extend(p.records))
     assert not resumed.interrupted
     assert_identical(whole.state, resumed.state)
     assert records["whole"] == records["resumed"]

@@ -108,7 +108,12 @@ def test_one_client_moves_the_private_sum_by_at_most_the_sensitivity():
         ]
         assert sums[0].weight == sums[1].weight
         moved.append(
-            np.sqrt(sum(float(jnp.sum(jnp.square(a - b))) for a, b in zip(*map(jax.tree.leaves, (s.total for s in sums)), strict=True)))
+            np.sqrt(
+                sum(
+                    float(jnp.sum(jnp.square(a - b)))
+                    for a, b in zip(*map(jax.tree.leaves, (s.total for s in sums)), strict=True)
+                )
+            )
         )
     assert max(moved) <= mechanism.sensitivity * (1 + 1e-4)
     assert max(moved) >= mechanism.sensitivity * (1 - 1e-3)

@@ -108,7 +108,8 @@ def test_an_unknown_optimizer_is_named():
 def test_only_the_cohort_trains():
     data = client_data(SIZES)
     method = algorithm(
-        federated.fixed(np.arange(4)), sample_cohort=lambda key: federated.Cohort(jnp.array([2, 0]), jnp.array([True, False]))
+        federated.fixed(np.arange(4)),
+        sample_cohort=lambda key: federated.Cohort(jnp.array([2, 0]), jnp.array([True, False])),
     )
     before, after, info = one_round(method, data)
     moved = np.asarray((before.params["center"] != after.params["center"]).any(axis=1))

@@ -99,9 +99,7 @@ def test_the_proximal_term_pulls_towards_the_start():
     def loss(params, windows):
         return models.loss({"center": params["center"], "scale": jnp.ones(())}, windows)
 
-    function = local_training(
-        loss, optax.sgd(rate), window_length=4, batch_size=4, local_epochs=2, proximal_mu=mu
-    )
+    function = local_training(loss, optax.sgd(rate), window_length=4, batch_size=4, local_epochs=2, proximal_mu=mu)
     update = function(jax.random.key(1), {"center": jnp.asarray(start)}, data)
     mean = np.asarray(data.series[:4]).mean(axis=0)
     first = start + rate * (mean - start)

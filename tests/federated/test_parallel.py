@@ -55,7 +55,9 @@ def test_clients_are_spread_over_the_devices_where_they_divide_evenly():
 
 
 def test_padding_clients_are_cut_off_again():
-    mapped = federated.client_map(1, federated.clients_mesh())(lambda x, m: x + 1.0, (jnp.arange(6.0), jnp.ones(6, bool)))
+    mapped = federated.client_map(1, federated.clients_mesh())(
+        lambda x, m: x + 1.0, (jnp.arange(6.0), jnp.ones(6, bool))
+    )
     np.testing.assert_array_equal(mapped, np.arange(1.0, 7.0))
 
 

@@ -19,7 +19,10 @@ def numpy_lstm(weights, sequence):
     h = c = np.zeros(weights["hi"]["bias"].shape)
     outputs = []
     for x in sequence:
-        gate = {n: x @ weights[f"i{n}"]["kernel"] + h @ weights[f"h{n}"]["kernel"] + weights[f"h{n}"]["bias"] for n in "ifgo"}
+        gate = {
+            n: x @ weights[f"i{n}"]["kernel"] + h @ weights[f"h{n}"]["kernel"] + weights[f"h{n}"]["bias"]
+            for n in "ifgo"
+        }
         c = sigmoid(gate["f"]) * c + sigmoid(gate["i"]) * np.tanh(gate["g"])
         h = sigmoid(gate["o"]) * np.tanh(c)
         outputs.append(h)

@@ -11,7 +11,7 @@ FULL = ClientLevelRelease(num_rounds=50, num_clients=20, clients_per_round=20, s
 
 
 def gaussian_epsilon(noise_multiplier: float, delta: float) -> float:
-    """Balle and Wang 2018, "Improving the Gaussian Mechanism for Differential Privacy", theorem 8, solved for epsilon."""
+    """Balle and Wang 2018, "Improving the Gaussian Mechanism", theorem 8, solved for epsilon."""
     mu = 1.0 / noise_multiplier
 
     def excess(epsilon: float) -> float:

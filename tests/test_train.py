@@ -1,0 +1,84 @@
+"""The command line as a user meets it: one clear line for what is wrong, a non-zero exit, nothing half-written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    "--telemetry_services=4",
+    "--num_clients=4",
+    "--hidden_size=4",
+    "--latent_size=2",
+    "--num_rounds=4",
+    "--rounds_per_report=1",
+    "--window_stride=16",
+    "--scoring_stride=16",
+]
+
+
+def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "fedjax_anomaly.train", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset=nsl_kdd", "--data_dir=nowhere"], "nowhere"),
+        (["--clustering=ifca"], "clustering=ifca needs a number of models"),
+        (["--partition=zipf"], "value should be one of <iid|dirichlet|quantity|natural>"),
+        (["--num_clinets=3"], "Unknown command line flag 'num_clinets'"),
+        (["--num_clients=21"], "needs at least num_clients=21 values of 'source'"),
+        (["extra"], "unknown argument 'extra'"),
+        (["--resume"], "give its folder as --output_dir"),
+    ],
+    ids=["data_dir", "contradiction", "choice", "flag", "clients", "argument", "resume"],
+)
+def test_bad_input_gets_one_clear_line_and_writes_nothing(arguments, message, tmp_path):
+    done = train(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = train(*SMALL, "--output_dir=file/run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: Not a directory: file/run")
+
+
+def test_ctrl_c_ends_at_the_next_chunk_and_resume_finishes_the_run(tmp_path):
+    command = [sys.executable, "-u", "-m", "fedjax_anomaly.train", *SMALL, "--num_rounds=200", "--output_dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "continue with the same flags and --resume --output_dir=run" in printed
+    stopped_after = len(metrics.read_text().splitlines())
+    assert 0 < stopped_after < 200
+    rounds = stopped_after + 2
+    resumed = train(*SMALL, f"--num_rounds={rounds}", "--output_dir=run", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [json.loads(line)["round"] for line in metrics.read_text().splitlines()] == list(range(1, rounds + 1))
+    assert "results, figures and report: run" in resumed.stdout
+    assert {"result.json", "report.html"} <= set(os.listdir(tmp_path / "run"))
+
+
+def test_help_documents_the_flags(tmp_path):
+    done = train("--help", cwd=tmp_path)
+    for flag in ("--num_clients", "--dp_epsilon", "--threshold_scope"):
+        assert flag in done.stdout
