@@ -74,9 +74,7 @@ class Config:
         0.0, "Step size of the server; 0 takes 1 for fedavg and fedavgm, 0.01 for fedadam and fedyogi."
     )
     server_momentum: float = _option(0.9, "Momentum of fedavgm, first-moment decay of fedadam and fedyogi.")
-    num_clusters: str = _option(
-        "1", "Number of models; auto picks it by the silhouette of the clients' data summaries."
-    )
+    num_clusters: str = _option("1", "Number of models; auto picks it from the clients' data summaries.")
     clustering: Literal["similarity", "ifca"] = _option(
         "similarity", "Clients share a model by the similarity of their data, or by which model fits them best (IFCA)."
     )

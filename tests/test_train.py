@@ -79,6 +79,6 @@ def test_ctrl_c_ends_at_the_next_chunk_and_resume_finishes_the_run(tmp_path):
 
 
 def test_help_documents_the_flags(tmp_path):
-    done = train("--help", cwd=tmp_path)
+    done = train("--helpfull", cwd=tmp_path)
     for flag in ("--num_clients", "--dp_epsilon", "--threshold_scope"):
         assert flag in done.stdout

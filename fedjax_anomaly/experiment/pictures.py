@@ -177,11 +177,11 @@ def _positions(table: Table, rows: np.ndarray) -> tuple[np.ndarray, str]:
 def _eventful_rows(federation: Federation) -> RowSet | None:
     """The stretch of whole windows of one client that shows most kinds of attack beside at least half normal rows."""
     length = federation.window_length
-    size = (_STRETCH_ROWS // length) * length
+    size = min(_STRETCH_ROWS, int(np.bincount(federation.test.client).max())) // length * length
     attack = federation.dataset.test.attack
     label = federation.dataset.test.label
     rows, best, best_kinds = federation.test, None, 0
-    for begin in range(0, len(rows.row) - size + 1, size // 4):
+    for begin in range(0, len(rows.row) - size + 1, max(1, size // 4)):
         own = rows.row[begin : begin + size]
         whole = (rows.client[begin] == rows.client[begin + size - 1]) and (own >= 0).all()
         if not whole or not 0.0 < label[own].mean() <= 0.5:

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.federated.algorithm import Clustering
 from fedjax_anomaly.federated.local_training import Loss, gather_windows
 from fedjax_anomaly.types import ClientData, PyTree
+
+_HARTIGAN_BOUND = 10.0
 
 
 def fixed(assignment: np.ndarray, num_clusters: int | None = None) -> Clustering:
@@ -94,43 +95,44 @@ def data_summaries(data: ClientData) -> Float[np.ndarray, "C 2F"]:
 
 
 def similarity_assignment(
-    summaries: Float[np.ndarray, "C D"], num_clusters: int | None, *, seed: int, min_silhouette: float = 0.25
-) -> np.ndarray:
+    summaries: Float[np.ndarray, "C D"], num_clusters: int | None, *, seed: int
+) -> Int[np.ndarray, " C"]:
     """Clusters clients by the similarity of their data before any update is combined: k-means on their summaries.
+
+    Without a number of clusters it takes the largest K up to C / 2 that Hartigan's rule accepts: going from K - 1 to K
+    clusters must cut the within-cluster sum of squares W so much that (W[K-1] / W[K] - 1)(C - K) exceeds 10. Clients
+    without structure get one cluster.
 
     Args:
       summaries: one per client.
-      num_clusters: K; None picks it without labels: the K with the largest mean silhouette, or one cluster where no
-        silhouette reaches `min_silhouette`.
+      num_clusters: K; None picks it without labels.
       seed: of the k-means initialisation.
-      min_silhouette: below it the summaries have no substantial structure.
 
     Returns:
-      Int[C], clusters numbered in the order of their first client.
+      The cluster of each client, numbered in the order of their first client.
 
     Raises:
       ValueError: when there are more clusters than clients.
 
     References:
-      Rousseeuw 1987, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis".
-      Kaufman and Rousseeuw 1990, "Finding Groups in Data", chapter 2, table 4: below 0.25 no substantial structure.
+      Hartigan 1975, "Clustering Algorithms", chapter 4.
     """
     num_clients = len(summaries)
-    if num_clusters is not None:
-        if not 1 <= num_clusters <= num_clients:
-            raise ValueError(f"num_clusters={num_clusters} must lie between 1 and num_clients={num_clients}.")
-        return _numbered_by_first_client(_kmeans(summaries, num_clusters, seed))
-    best, best_silhouette = np.zeros(num_clients, np.int32), min_silhouette
-    for k in range(2, num_clients // 2 + 1):
-        labels = _kmeans(summaries, k, seed)
-        silhouette = silhouette_score(summaries, labels) if 1 < len(np.unique(labels)) < num_clients else -1.0
-        if silhouette > best_silhouette:
-            best, best_silhouette = labels, silhouette
-    return _numbered_by_first_client(best)
+    if num_clusters is None:
+        fits = [_kmeans(summaries, k, seed) for k in range(1, num_clients // 2 + 1)]
+        chosen = 1
+        for k in range(2, len(fits) + 1):
+            before, after = fits[k - 2].inertia_, fits[k - 1].inertia_
+            if (before - after) * (num_clients - k) > _HARTIGAN_BOUND * after:
+                chosen = k
+        return _numbered_by_first_client(fits[chosen - 1].labels_ if fits else np.zeros(num_clients, int))
+    if not 1 <= num_clusters <= num_clients:
+        raise ValueError(f"num_clusters={num_clusters} must lie between 1 and num_clients={num_clients}.")
+    return _numbered_by_first_client(_kmeans(summaries, num_clusters, seed).labels_)
 
 
-def _kmeans(summaries: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
-    return KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(summaries)
+def _kmeans(summaries: np.ndarray, num_clusters: int, seed: int) -> KMeans:
+    return KMeans(num_clusters, n_init=10, random_state=seed).fit(summaries)
 
 
 def _numbered_by_first_client(labels: np.ndarray) -> np.ndarray:
