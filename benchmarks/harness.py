@@ -34,11 +34,16 @@ def _processor() -> str:
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """The two arguments that every benchmark takes."""
+    """Parses the arguments of a benchmark that takes no others."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--output_dir", type=Path, default=Path("benchmark_results"), help="folder for the results")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a check that it runs")
+    add_arguments(parser)
     return parser.parse_args()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the two arguments that every benchmark takes."""
+    parser.add_argument("--output_dir", type=Path, default=Path("benchmark_results"), help="folder for the results")
+    parser.add_argument("--quick", action="store_true", help="less work, for a check that it runs")
 
 
 def write_results(output_dir: Path, name: str, rows: list[dict[str, Any]], ratios: dict[str, float]) -> Path:
