@@ -228,7 +228,8 @@ def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
 
 
 def define_flags() -> None:
-    """Defines one absl flag per setting, with its default and help."""
+    """Defines one absl flag per setting, with its default and help, and `--config`."""
+    flags.DEFINE_string("config", "", "config.json of an earlier run to run again; flags beside it change it.")
     define: dict[type, Any] = {
         bool: flags.DEFINE_bool,
         int: flags.DEFINE_integer,
@@ -244,12 +245,18 @@ def define_flags() -> None:
 
 
 def config_from_flags() -> Config:
-    """The settings given on the command line.
+    """The settings given on the command line, over those of the file that `--config` names.
 
     Raises:
       ValueError: for settings out of range or in contradiction.
+      OSError: when the file cannot be read.
     """
-    return Config(**{field.name: getattr(flags.FLAGS, field.name) for field in dataclasses.fields(Config)})
+    names = [field.name for field in dataclasses.fields(Config)]
+    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
+    if flags.FLAGS["config"].value:
+        stored = dataclasses.asdict(load_config(flags.FLAGS["config"].value)) | {"output_dir": ""}
+        values = {name: values[name] if flags.FLAGS[name].present else stored[name] for name in names}
+    return Config(**values)
 
 
 def load_config(path: str | Path) -> Config:

@@ -1,5 +1,6 @@
 """The files of a run: a folder of its own, every file written whole or not at all."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -56,7 +57,7 @@ def open_output_dir(config: Config) -> Path:
             "another --output_dir."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(stored, config.to_json().encode())
+    write_atomically(stored, dataclasses.replace(config, resume=False).to_json().encode())
     write_atomically(directory / "environment.json", json.dumps(environment(), indent=2).encode())
     return directory
 

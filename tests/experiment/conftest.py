@@ -10,6 +10,19 @@ from fedjax_anomaly.data.table import Categorical, Dataset, Table
 
 SERVICES = ("api", "cache", "db", "queue")
 
+SMALL = Config(
+    num_clients=4,
+    window_length=4,
+    hidden_size=8,
+    latent_size=2,
+    num_rounds=4,
+    rounds_per_report=2,
+    batch_size=16,
+    client_optimizer="momentum",
+    learning_rate=0.05,
+    num_clusters="auto",
+)
+
 
 def _table(seed: int, num_rows: int, anomalous: slice) -> Table:
     """Four services of two groups; an anomaly multiplies every metric."""
@@ -48,19 +61,7 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture
 def small_config(tmp_path) -> Config:
-    return Config(
-        num_clients=4,
-        window_length=4,
-        hidden_size=8,
-        latent_size=2,
-        num_rounds=4,
-        rounds_per_report=2,
-        batch_size=16,
-        client_optimizer="momentum",
-        learning_rate=0.05,
-        num_clusters="auto",
-        output_dir=str(tmp_path / "run"),
-    )
+    return dataclasses.replace(SMALL, output_dir=str(tmp_path / "run"))
 
 
 @pytest.fixture

@@ -53,6 +53,13 @@ def test_the_config_survives_its_json():
     assert Config.from_json(config.to_json()) == config
 
 
+def test_a_stored_config_can_be_run_again_and_changed(parsed, tmp_path):
+    stored = Config(hidden_size=32, num_rounds=7, output_dir="somewhere")
+    (tmp_path / "config.json").write_text(stored.to_json())
+    again = parsed(f"--config={tmp_path / 'config.json'}", "--num_rounds=9")
+    assert again == dataclasses.replace(stored, num_rounds=9, output_dir="")
+
+
 @pytest.mark.parametrize("text", ["{", '{"colour": "red"}'])
 def test_a_damaged_config_is_refused(text):
     with pytest.raises(ValueError, match=r"not valid JSON|unknown settings: colour"):

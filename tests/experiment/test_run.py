@@ -8,22 +8,13 @@ from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, run_experiment
 from fedjax_anomaly.experiment.outcome import convergence_round
 from fedjax_anomaly.reporting.logbook import read_metrics
+from tests.experiment.conftest import SMALL
 
 
 @pytest.fixture(scope="module")
 def outcome(small_dataset, tmp_path_factory):
-    config = Config(
-        num_clients=4,
-        window_length=4,
-        hidden_size=8,
-        latent_size=2,
-        num_rounds=12,
-        rounds_per_report=6,
-        batch_size=16,
-        client_optimizer="momentum",
-        learning_rate=0.05,
-        num_clusters="auto",
-        output_dir=str(tmp_path_factory.mktemp("run") / "out"),
+    config = dataclasses.replace(
+        SMALL, num_rounds=12, rounds_per_report=6, output_dir=str(tmp_path_factory.mktemp("run") / "out")
     )
     announced: list[str] = []
     return run_experiment(config, small_dataset, announce=announced.extend), announced
