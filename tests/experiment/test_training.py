@@ -92,6 +92,15 @@ def test_nothing_compiles_after_the_first_chunk(small_dataset, small_config):
     assert compiled_after[1] == compiled_after[0]
 
 
+@pytest.fixture
+def usual_interrupt():
+    """Python's own handler, which a process started in the background does not have."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("usual_interrupt")
 def test_the_first_signal_asks_to_stop_and_the_second_acts_as_usual():
     with stop_on_signals() as stop_requested:
         assert not stop_requested()
