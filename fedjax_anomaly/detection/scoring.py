@@ -38,7 +38,7 @@ def row_errors(
       Equal to a plain loop over windows (test:
       `tests/detection/test_scoring.py::test_row_errors_equal_a_plain_loop_over_windows`).
     """
-    compiled = _compiled(column_errors, window_length)
+    compiled = partial(_chunk_errors, column_errors, window_length)
     series = jax.device_put(rows.series)
     offsets = np.arange(window_length)
     total, count = None, np.zeros(len(rows.row))
@@ -66,7 +66,3 @@ def _chunk_errors(
 ) -> jax.Array:
     windows = jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(series, start, window_length))(starts)
     return column_errors(params, windows)
-
-
-def _compiled(column_errors: ColumnErrors, window_length: int) -> Callable[..., jax.Array]:
-    return partial(_chunk_errors, column_errors, window_length)

@@ -129,9 +129,10 @@ def _clusters(experiment: Experiment, detector: Detector, result: dict[str, Any]
 def client_names(federation: Federation) -> list[str]:
     """The source of each client where it holds one source only, else its number."""
     source = federation.dataset.train.source
+    values = None if source is None else source.strings()
     names: list[str] = []
     for client in range(federation.num_clients):
-        own = [] if source is None else np.unique(source.strings()[federation.train_client == client]).tolist()
+        own = [] if values is None else np.unique(values[federation.train_client == client]).tolist()
         names.append(own[0] if len(own) == 1 else str(client))
     return names
 

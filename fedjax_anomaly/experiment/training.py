@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.federated.algorithm import FederatedState, run
-from fedjax_anomaly.federated.local_training import gather_windows
 from fedjax_anomaly.federated.parallel import place_clients
 
 _VALIDATION_WINDOWS = 1024
@@ -139,11 +139,10 @@ def _compiled_chunk(
 
 def _validation_loss(experiment: Experiment) -> Callable[[FederatedState, Any], jax.Array]:
     """Mean loss of a fixed sample of held-out normal windows, each under its own client's model."""
-    rows, length = experiment.federation.validation, experiment.federation.window_length
-    count = min(_VALIDATION_WINDOWS, len(rows.starts))
-    starts = rows.starts[np.arange(count) * len(rows.starts) // count]
-    client = rows.client[starts]
-    windows = np.asarray(gather_windows(jnp.asarray(rows.series), jnp.asarray(starts), length))
+    length = experiment.federation.window_length
+    sample = sample_windows(experiment.federation.validation, length, _VALIDATION_WINDOWS)
+    client = sample.client[sample.starts]
+    windows = sample.series.reshape(len(sample.starts), length, -1)
 
     def loss(state: FederatedState, data: Any) -> jax.Array:
         cluster = experiment.algorithm.assign(state, data)[client]

@@ -16,6 +16,7 @@ from fedjax_anomaly.federated.algorithm import (
     FederatedState,
     RoundInfo,
     TrainClient,
+    full_participation,
 )
 from fedjax_anomaly.federated.parallel import ClientMap, client_map
 from fedjax_anomaly.types import ClientData, PyTree
@@ -98,9 +99,8 @@ def _gather(
     sample_cohort: Callable[[jax.Array], Cohort] | None, key: jax.Array, data: ClientData
 ) -> tuple[Cohort, ClientData]:
     """The cohort and its data; with every client in it nothing is copied. Empty places have no windows."""
-    num_clients = len(data.starts)
     if sample_cohort is None:
-        return Cohort(jnp.arange(num_clients), jnp.ones(num_clients, bool)), data
+        return full_participation(len(data.starts))(key), data
     cohort = sample_cohort(key)
     chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[cohort.client], data)
     return cohort, chosen._replace(mask=chosen.mask & cohort.active[:, None])
