@@ -130,15 +130,31 @@ def federate(
 
 
 def _runs(dataset: Dataset, table: Table, rows: np.ndarray) -> np.ndarray:
-    """Run numbers of one client's rows: in time order a run ends where a row is missing or the source changes."""
+    """Run numbers of one client's rows.
+
+    In time order a run ends where a row is missing or the time makes a leap; in any order where the source changes.
+    """
     if dataset.row_order == "none":
         return np.arange(len(rows))
     breaks = np.zeros(len(rows), bool)
     if dataset.row_order == "time":
         breaks[1:] = np.diff(rows) != 1
-    if table.source is not None:
-        breaks[1:] |= np.diff(table.source.codes[rows]) != 0
+    source = np.zeros(len(rows), int) if table.source is None else table.source.codes[rows]
+    breaks[1:] |= np.diff(source) != 0
+    if dataset.row_order == "time" and table.time is not None:
+        breaks[1:] |= _leaps(table.time[rows], source)
     return run_numbers(breaks)
+
+
+def _leaps(time: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Bool[L - 1]: where more than 1.5 of the source's median steps lie between a row and the next one."""
+    step = np.diff(time)
+    leaps = np.zeros(len(step), bool)
+    for code in np.unique(source):
+        own = (source[:-1] == code) & (source[1:] == code)
+        if own.any():
+            leaps |= own & (step > 1.5 * np.median(step[own]))
+    return leaps
 
 
 def _normal_rows(

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from fedjax_anomaly.data import kdd, telemetry
 from fedjax_anomaly.data.microservices.workload import LoadProfile
+from fedjax_anomaly.data.nezha import load_nezha
+from fedjax_anomaly.data.smd import load_smd
 from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.data.unsw_nb15 import load_unsw_nb15
 
 
 def load(
@@ -19,7 +22,7 @@ def load(
     """Loads a data set.
 
     Args:
-      name: `telemetry`, `nsl_kdd` or `kddcup99`.
+      name: `telemetry`, `nsl_kdd`, `kddcup99`, `unsw_nb15`, `smd` or `nezha`.
       data_dir: folder with raw files; None downloads them where the publisher offers that.
       cache_dir: folder for prepared data; None takes the user's cache folder.
       seed: of the `telemetry` simulator.
@@ -32,7 +35,10 @@ def load(
     """
     if name == "telemetry":
         return telemetry.load(seed=seed, num_services=num_services, load_profile=load_profile)
-    loaders = {"nsl_kdd": kdd.load_nsl_kdd, "kddcup99": kdd.load_kddcup99}
-    if name not in loaders:
-        raise ValueError(f"dataset={name!r} is unknown; the data sets are {', '.join(['telemetry', *loaders])}.")
-    return loaders[name](data_dir, cache_dir)
+    prepared = {"nsl_kdd": kdd.load_nsl_kdd, "kddcup99": kdd.load_kddcup99}
+    if name in prepared:
+        return prepared[name](data_dir, cache_dir)
+    raw = {"unsw_nb15": load_unsw_nb15, "smd": load_smd, "nezha": load_nezha}
+    if name in raw:
+        return raw[name](data_dir)
+    raise ValueError(f"dataset={name!r} is unknown; the data sets are {', '.join(['telemetry', *prepared, *raw])}.")

@@ -158,6 +158,8 @@ class Dataset:
         split by the first one, `dirichlet` ones by it or by the column that the user names.
       normal_groups: the latent group of each source where the simulator knows it, for judging a clustering; None for
         real data. It maps a name in `train.source` to a group number.
+      notes: sentences that a result and its report must show: where the rows are not the publisher's, or what in them
+        is our reading.
     """
 
     name: str
@@ -167,3 +169,4 @@ class Dataset:
     feature_groups: tuple[tuple[str, ...], ...] | None = None
     category_columns: tuple[str, ...] = ("attack",)
     normal_groups: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()

@@ -112,6 +112,23 @@ def test_no_window_crosses_the_border_of_sources_or_a_missing_row():
         assert not {49, 50} <= set(fed.test.row[start : start + LENGTH].tolist())
 
 
+def test_no_window_crosses_a_leap_in_time():
+    # The api is sampled every minute and the db every two; one sample jitters, and 20 minutes of each are missing.
+    source = ["api"] * 60 + ["db"] * 40
+    time = np.concatenate([60.0 * np.arange(60), 120.0 * np.arange(40)])
+    time[10] += 1.0
+    time[30:60] += 1200.0
+    time[80:] += 1200.0
+    rows = dataclasses.replace(marked(["normal"] * 100), source=Categorical.from_strings(source), time=time)
+    test = dataclasses.replace(rows, numeric=marked(["normal"] * 100, first=1000).numeric)
+    fed = federation(dataset(rows, test, "time"), np.zeros(100, int), np.zeros(100, int), **WIDE)
+    starts = {int(fed.test.row[start]) for start in fed.test.starts}
+    inside = {start for first, last in ((0, 30), (30, 60), (60, 80), (80, 100)) for start in range(first, last - 3)}
+    assert starts == inside
+    for window in training_windows(fed, 0):
+        assert not any({first - 1, first} <= set(window) for first in (30, 60, 80))
+
+
 def test_rows_without_order_are_never_joined_into_a_window():
     data = dataset(marked(["normal"] * 50), marked(["normal"] * 10, first=1000), "none")
     with pytest.raises(ValueError, match="window_length=4 would mix rows of 'tiny', whose row order means nothing"):
