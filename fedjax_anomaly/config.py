@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from absl import flags
 
+from fedjax_anomaly.data.clients import EncodingScope
 from fedjax_anomaly.data.microservices.workload import LoadProfile
 from fedjax_anomaly.data.partition import Scheme
 from fedjax_anomaly.detection.anomaly_score import ScoreRule
 from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
 
-DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99"]
+DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha"]
 
 
 def _option(default: Any, text: str) -> Any:
@@ -32,7 +33,7 @@ class Config:
     telemetry_services: int = _option(20, "Services of the simulated fleet.")
     telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
 
-    num_clients: int = _option(20, "Clients of the federation.")
+    num_clients: int = _option(20, "Clients of the federation; 0 takes one per source (service, machine, pod).")
     partition: Scheme = _option("natural", "How rows are divided over the clients.")
     partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
     dirichlet_alpha: float = _option(
@@ -46,6 +47,12 @@ class Config:
     scoring_stride: int = _option(
         0,
         "Rows between scored windows, over which a row's errors are averaged; 0 takes half the window.",
+    )
+    difference_columns: bool = _option(
+        False, "Adds each numeric column's change since the row before, for data in time order."
+    )
+    encoding_scope: EncodingScope = _option(
+        "global", "Whose training rows a client's numeric columns are standardised by: all clients' or its own."
     )
     encoding_clip: float = _option(5.0, "Bound on standardised numeric values.")
     deviation_floor: float = _option(0.05, "Least standard deviation of a column, in units of its signed log1p.")
@@ -90,6 +97,9 @@ class Config:
     clip_norm: float = _option(1.0, "Bound on the L2 norm of one client's update under differential privacy.")
 
     score: ScoreRule = _option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
+    score_smoothing: int = _option(
+        1, "Rows that a score is averaged over, the row itself and those before it; 1 leaves scores as they are."
+    )
     threshold: ThresholdRule = _option("quantile", "Threshold from held-out normal rows.")
     threshold_quantile: float = _option(0.95, "Quantile for threshold=quantile.")
     target_fpr: float = _option(0.05, "False-positive rate for threshold=conformal.")
@@ -118,7 +128,7 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
         self._check_clusters()
         self._check_privacy()
-        if self.clients_per_round > self.num_clients:
+        if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
             )
@@ -184,7 +194,7 @@ class Config:
 _AT_LEAST: dict[str, float] = dict.fromkeys(
     (
         "telemetry_services",
-        "num_clients",
+        "score_smoothing",
         "min_client_windows",
         "min_category_count",
         "hidden_size",
@@ -200,6 +210,7 @@ _AT_LEAST: dict[str, float] = dict.fromkeys(
 _AT_LEAST |= dict.fromkeys(
     (
         "seed",
+        "num_clients",
         "window_length",
         "window_stride",
         "scoring_stride",

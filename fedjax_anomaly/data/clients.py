@@ -1,6 +1,7 @@
 """From a data set and an assignment of rows to what the clients train on, calibrate with and are tested on."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -8,6 +9,10 @@ from fedjax_anomaly.data.encoding import Encoder, EncodingSums, encoding_sums, f
 from fedjax_anomaly.data.table import Dataset, Table
 from fedjax_anomaly.data.windows import held_out_rows, pad_short_runs, run_numbers, window_starts
 from fedjax_anomaly.types import ClientData, RowSet
+
+EncodingScope = Literal["global", "client"]
+"""Whose rows numeric columns are standardised by: `global` compares clients on one scale, `client` compares each client
+with its own normal state and keeps the sums of numeric columns at home."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +23,8 @@ class Federation:
       dataset: the rows as read.
       train_client: Int[L_train], the client of each training row.
       test_client: Int[L_test], the client of each test row.
-      encoder: the encoding, fitted on the clients' normal training rows.
+      encoders: the encoding of each client, fitted on normal training rows; all have one layout, and are one and the
+        same where the encoding's scope is global.
       train: normal windows to train on.
       validation: held-out normal training rows, for thresholds; `row` indexes `dataset.train`.
       test: all test rows; `row` indexes `dataset.test`.
@@ -29,7 +35,7 @@ class Federation:
     dataset: Dataset
     train_client: np.ndarray
     test_client: np.ndarray
-    encoder: Encoder
+    encoders: tuple[Encoder, ...]
     train: ClientData
     validation: RowSet
     test: RowSet
@@ -40,6 +46,11 @@ class Federation:
     def num_clients(self) -> int:
         """C."""
         return len(self.train.starts)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The first client's encoding, for what all share: the layout, the names of the columns and categories."""
+        return self.encoders[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +72,7 @@ def federate(
     scoring_stride: int,
     validation_fraction: float,
     min_windows: int = 1,
+    encoding_scope: EncodingScope = "global",
     clip: float = 5.0,
     deviation_floor: float = 0.05,
     min_category_count: int = 10,
@@ -77,6 +89,7 @@ def federate(
       scoring_stride: rows between neighbouring scored windows; with 1 a row lies in up to T windows.
       validation_fraction: share of a client's normal training rows held out, in (0, 0.5].
       min_windows: least number of training windows of a client.
+      encoding_scope: `client` standardises each client's numeric columns by its own rows; categories are always shared.
       clip: see `fit_encoder`.
       deviation_floor: see `fit_encoder`.
       min_category_count: see `fit_encoder`.
@@ -102,11 +115,11 @@ def federate(
         _normal_rows(dataset, np.flatnonzero(train_client == c), window_length, validation_fraction, rng)
         for c in range(num_clients)
     ]
-    encoder, upload_bytes = _fit(dataset.train, clients, clip, deviation_floor, min_category_count)
-    train = _training_windows(dataset.train, encoder, clients, window_length, window_stride, min_windows)
+    encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, clip, deviation_floor, min_category_count)
+    train = _training_windows(dataset.train, encoders, clients, window_length, window_stride, min_windows)
     validation = _rows_to_score(
         dataset.train,
-        encoder,
+        encoders,
         [(c.rows[c.held_out], c.runs[c.held_out]) for c in clients],
         window_length,
         scoring_stride,
@@ -120,13 +133,15 @@ def federate(
     test_rows = [np.flatnonzero(test_client == c) for c in range(num_clients)]
     test = _rows_to_score(
         dataset.test,
-        encoder,
+        encoders,
         [(rows, _runs(dataset, dataset.test, rows)) for rows in test_rows],
         window_length,
         scoring_stride,
         pad=True,
     )
-    return Federation(dataset, train_client, test_client, encoder, train, validation, test, window_length, upload_bytes)
+    return Federation(
+        dataset, train_client, test_client, encoders, train, validation, test, window_length, upload_bytes
+    )
 
 
 def _runs(dataset: Dataset, table: Table, rows: np.ndarray) -> np.ndarray:
@@ -171,21 +186,32 @@ def _normal_rows(
 
 
 def _fit(
-    table: Table, clients: list[_ClientRows], clip: float, deviation_floor: float, min_category_count: int
-) -> tuple[Encoder, int]:
+    table: Table,
+    clients: list[_ClientRows],
+    scope: EncodingScope,
+    clip: float,
+    deviation_floor: float,
+    min_category_count: int,
+) -> tuple[tuple[Encoder, ...], int]:
+    """The encoding of each client, and the bytes that the clients send for it."""
     sums: list[EncodingSums] = [encoding_sums(table.take(c.rows[~c.held_out])) for c in clients]
-    encoder = fit_encoder(
-        sums,
-        table.numeric_names + table.categorical_names,
-        clip=clip,
-        deviation_floor=deviation_floor,
-        min_category_count=min_category_count,
-    )
-    return encoder, sum(s.num_bytes for s in sums)
+
+    def fit(sums: list[EncodingSums]) -> Encoder:
+        names = table.numeric_names + table.categorical_names
+        return fit_encoder(
+            sums, names, clip=clip, deviation_floor=deviation_floor, min_category_count=min_category_count
+        )
+
+    shared = fit(sums)
+    if scope == "global":
+        return (shared,) * len(clients), sum(s.num_bytes for s in sums)
+    own = [fit([s]) if s.count else shared for s in sums]
+    encoders = tuple(dataclasses.replace(shared, mean=e.mean, deviation=e.deviation) for e in own)
+    return encoders, sum(s.category_bytes for s in sums)
 
 
 def _training_windows(
-    table: Table, encoder: Encoder, clients: list[_ClientRows], length: int, stride: int, min_windows: int
+    table: Table, encoders: tuple[Encoder, ...], clients: list[_ClientRows], length: int, stride: int, min_windows: int
 ) -> ClientData:
     """Pads the clients' rows and windows to the largest client."""
     rows = [c.rows[~c.held_out] for c in clients]
@@ -200,11 +226,11 @@ def _training_windows(
     num_clients = len(clients)
     num_rows = max(len(own) for own in rows)
     num_windows = max(len(own) for own in starts)
-    series = np.zeros((num_clients, num_rows, encoder.layout.num_features), np.float32)
+    series = np.zeros((num_clients, num_rows, encoders[0].layout.num_features), np.float32)
     padded_starts = np.zeros((num_clients, num_windows), np.int32)
     mask = np.zeros((num_clients, num_windows), bool)
     for client in range(num_clients):
-        series[client, : len(rows[client])] = encoder.transform(table.take(rows[client]))
+        series[client, : len(rows[client])] = encoders[client].transform(table.take(rows[client]))
         padded_starts[client, : len(starts[client])] = starts[client]
         mask[client, : len(starts[client])] = True
     return ClientData(series, padded_starts, mask)
@@ -212,7 +238,7 @@ def _training_windows(
 
 def _rows_to_score(
     table: Table,
-    encoder: Encoder,
+    encoders: tuple[Encoder, ...],
     clients: list[tuple[np.ndarray, np.ndarray]],
     length: int,
     stride: int,
@@ -231,13 +257,12 @@ def _rows_to_score(
         repeated = np.zeros(len(order), bool)
         repeated[1:] = np.diff(order) == 0
         starts.append(offset + window_starts(runs[order], length, stride, cover=True))
-        series_rows.append(rows[order])
+        series_rows.append(encoders[client].transform(table.take(rows[order])))
         kept.append(np.where(repeated, -1, rows[order]))
         owners.append(np.full(len(order), client))
         offset += len(order)
-    series = encoder.transform(table.take(np.concatenate(series_rows)))
     return RowSet(
-        series,
+        np.concatenate(series_rows),
         np.concatenate(starts).astype(np.int32),
         np.concatenate(owners).astype(np.int32),
         np.concatenate(kept),

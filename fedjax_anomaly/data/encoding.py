@@ -44,7 +44,12 @@ class EncodingSums:
     @property
     def num_bytes(self) -> int:
         """What one client sends: the float64 sums and one 4-byte count per category, apart from the names."""
-        return 8 * (1 + 2 * len(self.total)) + 4 * sum(len(counts) for counts in self.category_counts)
+        return 8 * (1 + 2 * len(self.total)) + self.category_bytes
+
+    @property
+    def category_bytes(self) -> int:
+        """What one client sends where numeric columns are standardised by its own rows."""
+        return 4 * sum(len(counts) for counts in self.category_counts)
 
 
 def signed_log1p(values: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Scores of rows: the error of each column, averaged over the windows that the row lies in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fedjax_anomaly.types import PyTree, RowSet
 
@@ -38,10 +38,43 @@ def row_errors(
       Equal to a plain loop over windows (test:
       `tests/detection/test_scoring.py::test_row_errors_equal_a_plain_loop_over_windows`).
     """
+    chunks = _error_chunks(column_errors, params, cluster, rows, window_length)
+    return mean_over_windows(chunks, len(rows.row), window_length)
+
+
+def mean_over_windows(
+    chunks: Iterable[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n T D"]]], num_rows: int, window_length: int
+) -> Float[np.ndarray, "L D"]:
+    """Averages what each window says about its rows over the windows that a row lies in.
+
+    Args:
+      chunks: the first rows of some windows, and the values of each window's rows; together they cover every row.
+      num_rows: L.
+      window_length: T.
+
+    Raises:
+      ValueError: when a row lies in no window, or a chunk holds a window twice.
+    """
+    total, count = None, np.zeros(num_rows)
+    for starts, values in chunks:
+        if len(np.unique(starts)) < len(starts):
+            raise ValueError("starts holds a window twice; give each window once.")
+        if total is None:
+            total = np.zeros((num_rows, values.shape[-1]))
+        for t in range(window_length):
+            total[starts + t] += values[:, t]
+            count[starts + t] += 1.0
+    if total is None or (count == 0.0).any():
+        raise ValueError("some rows lie in no window; build the rows with windows that cover them all.")
+    return (total / count[:, None]).astype(np.float32)
+
+
+def _error_chunks(
+    column_errors: ColumnErrors, params: PyTree, cluster: np.ndarray, rows: RowSet, window_length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each cluster's windows by its model; a cluster's chunks are all under way before the first is waited for."""
     compiled = partial(_chunk_errors, column_errors, window_length)
     series = jax.device_put(rows.series)
-    offsets = np.arange(window_length)
-    total, count = None, np.zeros(len(rows.row))
     cluster_of_window = np.asarray(cluster)[rows.client[rows.starts]]
     for k in np.unique(cluster_of_window):
         model = jax.tree.map(lambda leaf, k=k: leaf[k], params)
@@ -49,15 +82,7 @@ def row_errors(
         chunks = [starts[i : i + _CHUNK] for i in range(0, len(starts), _CHUNK)]
         futures = [compiled(model, series, np.pad(chunk, (0, _CHUNK - len(chunk)), mode="edge")) for chunk in chunks]
         for chunk, future in zip(chunks, futures, strict=True):
-            errors = np.asarray(future)[: len(chunk)]
-            if total is None:
-                total = np.zeros((len(rows.row), errors.shape[-1]))
-            for t in offsets:
-                np.add.at(total, chunk + t, errors[:, t])
-                np.add.at(count, chunk + t, 1.0)
-    if total is None or (count == 0.0).any():
-        raise ValueError("some rows lie in no window; build the rows with windows that cover them all.")
-    return (total / count[:, None]).astype(np.float32)
+            yield chunk, np.asarray(future)[: len(chunk)]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

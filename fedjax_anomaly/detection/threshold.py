@@ -1,13 +1,17 @@
 """Thresholds from the scores of held-out normal rows; no label and no test row is ever seen."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-ThresholdRule = Literal["quantile", "conformal"]
+ThresholdRule = Literal["quantile", "conformal", "mean_3sigma"]
 ThresholdScope = Literal["global", "cluster", "client"]
+
+THREE_SIGMA = 3.0
+"""The level that gives `mean_3sigma` its name."""
 
 
 def quantile_threshold(scores: Float[np.ndarray, " N"], quantile: float) -> float:
@@ -18,7 +22,7 @@ def quantile_threshold(scores: Float[np.ndarray, " N"], quantile: float) -> floa
     """
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"threshold_quantile={quantile} must lie in (0, 1).")
-    _check_enough(scores, _needed("quantile", 1.0 - quantile))
+    _check_enough(scores, _needed("quantile", quantile))
     return float(np.quantile(scores, quantile))
 
 
@@ -46,6 +50,25 @@ def conformal_threshold(scores: Float[np.ndarray, " N"], target_fpr: float) -> f
     return float(np.sort(scores)[_conformal_rank(len(scores), target_fpr) - 1])
 
 
+def deviation_threshold(scores: Float[np.ndarray, " N"], deviations: float = THREE_SIGMA) -> float:
+    """The mean of normal scores plus a number of their standard deviations (of the sample, N - 1).
+
+    It promises no false-positive rate: scores of reconstruction errors are far from normally distributed.
+
+    Raises:
+      ValueError: when `deviations` is not positive and finite or fewer than 2 scores are given.
+
+    References:
+      Zhang et al. 2021, "Federated Learning for Internet of Things: A Federated Learning Framework for On-device
+      Anomaly Data Detection" (FedDetect, SenSys workshop AIChallengeIoT); three deviations as in its released code.
+    """
+    if not 0.0 < deviations < math.inf:
+        raise ValueError(f"deviations={deviations} must be positive and finite.")
+    _check_enough(scores, _needed("mean_3sigma", deviations))
+    values = np.asarray(scores, np.float64)
+    return float(values.mean() + deviations * values.std(ddof=1))
+
+
 def client_thresholds(
     rule: ThresholdRule,
     level: float,
@@ -59,7 +82,8 @@ def client_thresholds(
     A client (or cluster) with too few scores for the rule takes the threshold of the next wider scope.
 
     Args:
-      rule: `quantile`, with `level` the quantile; `conformal`, with `level` the target false-positive rate.
+      rule: `quantile`, with `level` the quantile; `conformal`, with `level` the target false-positive rate;
+        `mean_3sigma`, with `level` the number of standard deviations, `THREE_SIGMA`.
       level: see `rule`.
       scope: whose scores set a client's threshold.
       scores: of held-out normal rows.
@@ -69,9 +93,9 @@ def client_thresholds(
     Raises:
       ValueError: when there are too few scores even globally.
     """
-    compute = {"quantile": quantile_threshold, "conformal": conformal_threshold}[rule]
-    needed = _needed(rule, 1.0 - level if rule == "quantile" else level)
+    compute = _RULES[rule]
     thresholds = np.full(len(cluster), compute(scores, level))
+    needed = _needed(rule, level)
     cluster_of_score = cluster[client]
     if scope != "global":
         for k in np.unique(cluster):
@@ -86,13 +110,23 @@ def client_thresholds(
     return thresholds
 
 
+_RULES: dict[ThresholdRule, Callable[[np.ndarray, float], float]] = {
+    "quantile": quantile_threshold,
+    "conformal": conformal_threshold,
+    "mean_3sigma": deviation_threshold,
+}
+
+
 def _conformal_rank(count: int, target_fpr: float) -> int:
     """ceil((N + 1)(1 - target_fpr)), safe against rounding of the product."""
     return math.ceil((count + 1) * (1.0 - target_fpr) - 1e-9)
 
 
-def _needed(rule: ThresholdRule, tail: float) -> int:
-    """Least number of scores for a tail probability."""
+def _needed(rule: ThresholdRule, level: float) -> int:
+    """Least number of scores: enough for the tail probability, or for a standard deviation."""
+    if rule == "mean_3sigma":
+        return 2
+    tail = 1.0 - level if rule == "quantile" else level
     return math.ceil(1.0 / tail - 1e-9) - (1 if rule == "conformal" else 0)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from fedjax_anomaly import trees
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.clients import Federation, federate
+from fedjax_anomaly.data.differences import with_differences
 from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.table import Dataset
@@ -47,7 +48,7 @@ class Experiment:
     """Everything that a run needs, before its first round.
 
     Attributes:
-      config: the settings.
+      config: the settings, with the number of clients as it turned out.
       federation: the clients' data.
       model: the autoencoder.
       algorithm: a federated round.
@@ -83,6 +84,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
       ValueError: for data or settings that do not fit together.
     """
     dataset = _load(config) if dataset is None else dataset
+    config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
     federation = _federation(config, dataset)
     model = _model(config, federation)
     summaries = clustering.data_summaries(federation.train)
@@ -134,7 +136,20 @@ def _load(config: Config) -> Dataset:
     )
 
 
+def _num_sources(dataset: Dataset) -> int:
+    if dataset.train.source is None:
+        raise ValueError(f"num_clients=0 takes one client per source, but {dataset.name!r} names none; give a number.")
+    return len(np.unique(dataset.train.source.codes))
+
+
 def _federation(config: Config, dataset: Dataset) -> Federation:
+    if config.difference_columns:
+        dataset = with_differences(dataset)
+    if config.score_smoothing > 1 and dataset.row_order == "none":
+        raise ValueError(
+            f"score_smoothing={config.score_smoothing} would average rows of {dataset.name!r}, whose row order means "
+            "nothing; leave --score_smoothing out."
+        )
     window_length = config.window_length or (1 if dataset.row_order == "none" else 16)
     train_client, test_client = partition(
         dataset,
@@ -154,6 +169,7 @@ def _federation(config: Config, dataset: Dataset) -> Federation:
         scoring_stride=config.scoring_stride or max(1, window_length // 2),
         validation_fraction=config.validation_fraction,
         min_windows=config.min_client_windows,
+        encoding_scope=config.encoding_scope,
         clip=config.encoding_clip,
         deviation_floor=config.deviation_floor,
         min_category_count=config.min_category_count,

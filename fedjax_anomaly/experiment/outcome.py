@@ -13,7 +13,9 @@ from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
 from fedjax_anomaly.detection.latency import event_latency_ms
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.detection.scoring import row_errors
+from fedjax_anomaly.detection.smoothing import causal_mean
 from fedjax_anomaly.detection.threshold import client_thresholds
+from fedjax_anomaly.detection.time_order import time_order_metrics
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.federated.algorithm import FederatedState
@@ -58,9 +60,10 @@ def calibrate(experiment: Experiment, state: FederatedState) -> Detector:
     score: Score = mean_score
     if config.score == "pvalue":
         score = pvalue_score(errors[::2])
-        errors, client = errors[1::2], client[1::2]
+    scores = causal_mean(score(errors), series_numbers(federation, rows), config.score_smoothing)
+    if config.score == "pvalue":
+        scores, client = scores[1::2], client[1::2]
     level = config.threshold_quantile if config.threshold == "quantile" else config.target_fpr
-    scores = score(errors)
     thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
     return Detector(params, cluster, score, thresholds, scores)
 
@@ -69,13 +72,31 @@ def score_test_rows(experiment: Experiment, detector: Detector, rows: RowSet | N
     """Scores test rows; None takes all of them."""
     federation = experiment.federation
     rows = federation.test if rows is None else rows
-    errors = row_errors(
-        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
-    )
+    _, score = errors_and_scores(experiment, detector, rows)
     real = rows.row >= 0
     attack = federation.dataset.test.attack.take(rows.row[real])
     label = federation.dataset.test.label[rows.row[real]]
-    return ScoredRows(detector.score(errors[real]), rows.client[real], attack, label)
+    return ScoredRows(score[real], rows.client[real], attack, label)
+
+
+def errors_and_scores(experiment: Experiment, detector: Detector, rows: RowSet) -> tuple[np.ndarray, np.ndarray]:
+    """Float[L, P + Q] column errors and Float[L] scores, padding included."""
+    federation = experiment.federation
+    errors = row_errors(
+        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
+    )
+    series = series_numbers(federation, rows)
+    return errors, causal_mean(detector.score(errors), series, experiment.config.score_smoothing)
+
+
+def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
+    """Int[L], a number that changes with the client, and in time order where rows are missing between two."""
+    breaks = np.zeros(len(rows.row), bool)
+    breaks[1:] = np.diff(rows.client) != 0
+    if federation.dataset.row_order == "time":
+        padding = (rows.row[1:] < 0) | (rows.row[:-1] < 0)
+        breaks[1:] |= (np.diff(rows.row) != 1) & ~padding
+    return np.cumsum(breaks)
 
 
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
@@ -121,6 +142,8 @@ def result(
     """
     test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
     federation = experiment.federation
+    if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
+        test["time_order"] = _time_order(federation, test_rows, detector)
     return {
         "dataset": _dataset(federation, test_rows),
         "test": test | {"threshold_rule": threshold_rule(experiment)},
@@ -135,6 +158,19 @@ def result(
         "privacy": _privacy(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
     }
+
+
+def _time_order(federation: Federation, test_rows: ScoredRows, detector: Detector) -> dict[str, Any]:
+    """Metrics of events and intervals; one series is what one source did at one client."""
+    table = federation.dataset.test
+    assert table.time is not None
+    rows = federation.test.row[federation.test.row >= 0]
+    source = np.zeros(len(rows), int) if table.source is None else table.source.codes[rows]
+    series = np.cumsum(np.diff(test_rows.client, prepend=0) != 0) + np.cumsum(np.diff(source, prepend=source[0]) != 0)
+    step = np.diff(table.time[rows])[np.diff(series) == 0]
+    return time_order_metrics(
+        test_rows.label, test_rows.alarms(detector.thresholds), test_rows.score, series, float(np.median(step))
+    )
 
 
 def threshold_rule(experiment: Experiment) -> str:
@@ -158,6 +194,7 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "anomaly_fraction": float(test_rows.label.mean()),
         "row_order": dataset.row_order,
         "window_length": federation.window_length,
+        "notes": list(dataset.notes),
     }
 
 
@@ -174,7 +211,13 @@ def _timing(trained: Trained, history: list[dict[str, Any]], total_seconds: floa
 
 
 def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Bytes over all clients together; `setup_bytes` are sent once, for the encoding and the clustering."""
+    """Bytes over all clients together; `setup_bytes` are sent once, for the encoding and the clustering.
+
+    `raw_data_bytes` is what it would take to send the clients' normal training rows to a centre instead: four bytes a
+    cell.
+    """
+    dataset = experiment.federation.dataset
+    columns = len(dataset.train.numeric_names) + len(dataset.train.categorical_names)
     participants = [record["participants"] for record in history]
     mean = float(np.mean(participants)) if participants else 0.0
     setup = experiment.federation.encoding_upload_bytes
@@ -186,6 +229,7 @@ def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dic
         "down_bytes_per_round": round(mean * experiment.download_bytes),
         "setup_bytes": setup,
         "total_bytes": int(sum(participants)) * per_client + setup,
+        "raw_data_bytes": 4 * columns * int(np.count_nonzero(~dataset.train.label)),
     }
 
 

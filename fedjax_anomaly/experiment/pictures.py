@@ -11,9 +11,8 @@ from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.data.table import Table
 from fedjax_anomaly.detection.evaluate import ScoredRows
 from fedjax_anomaly.detection.sampling import sample_windows
-from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.experiment.build import Experiment
-from fedjax_anomaly.experiment.outcome import Detector, latent_groups
+from fedjax_anomaly.experiment.outcome import Detector, errors_and_scores, latent_groups
 from fedjax_anomaly.reporting import figures
 from fedjax_anomaly.reporting.report import ReportFigure
 from fedjax_anomaly.types import RowSet
@@ -143,10 +142,7 @@ def _stretch(experiment: Experiment, detector: Detector) -> tuple[str, Any] | No
     rows = _eventful_rows(federation)
     if rows is None:
         return None
-    errors = row_errors(
-        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
-    )
-    scores = detector.score(errors)
+    errors, scores = errors_and_scores(experiment, detector, rows)
     client = int(rows.client[0])
     table = dataset.test.take(rows.row)
     reconstructed = _reconstruct(experiment, detector, rows)
@@ -207,4 +203,4 @@ def _reconstruct(experiment: Experiment, detector: Detector, rows: RowSet) -> np
     num_features = federation.encoder.layout.num_features
     shaped = windows.series.reshape(-1, federation.window_length, num_features)
     output = np.asarray(experiment.model.reconstruct(model, jnp.asarray(shaped)))
-    return federation.encoder.numeric_values(output.reshape(-1, num_features))
+    return federation.encoders[rows.client[0]].numeric_values(output.reshape(-1, num_features))

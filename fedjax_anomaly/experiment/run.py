@@ -61,6 +61,7 @@ def run_experiment(
     """
     begin = time.perf_counter()
     experiment = build(config, dataset)
+    config = experiment.config
     directory = open_output_dir(config)
     announce(describe(experiment, directory))
     checkpoint_dir = directory / "checkpoints"

@@ -1,7 +1,6 @@
 """The detector's model: an LSTM autoencoder of windows, or of the feature groups of a single row."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,26 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from fedjax_anomaly.models.reconstruction import column_errors
+from fedjax_anomaly.models.autoencoder import Autoencoder, autoencoder, check_sizes
 from fedjax_anomaly.types import FeatureLayout, PyTree
 
 LatentPer = Literal["step", "window"]
-
-
-class Autoencoder(NamedTuple):
-    """A model as pure functions of its parameters.
-
-    Attributes:
-      init: key -> parameters.
-      reconstruct: (parameters, windows [B, T, F]) -> outputs [B, T, F]; logits for one-hot blocks.
-      column_errors: (parameters, windows [B, T, F]) -> the error of each row's columns [B, T, P + Q].
-      loss: (parameters, windows [B, T, F]) -> mean error of each window [B].
-    """
-
-    init: Callable[[jax.Array], PyTree]
-    reconstruct: Callable[[PyTree, jax.Array], jax.Array]
-    column_errors: Callable[[PyTree, jax.Array], jax.Array]
-    loss: Callable[[PyTree, jax.Array], jax.Array]
 
 
 class LSTMAutoencoder(nn.Module):
@@ -98,9 +81,7 @@ def lstm_autoencoder(
     References:
       Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2.
     """
-    for name, size in {"hidden_size": hidden_size, "latent_size": latent_size, "num_layers": num_layers}.items():
-        if size < 1:
-            raise ValueError(f"{name}={size} must be at least 1.")
+    check_sizes(hidden_size=hidden_size, latent_size=latent_size, num_layers=num_layers)
     module: Any = LSTMAutoencoder(layout.num_features, hidden_size, latent_size, num_layers, latent_per, unroll)
     group_masks = None if feature_groups is None else _group_masks(layout, feature_groups)
     length = 1 if group_masks is None else len(group_masks)
@@ -114,13 +95,7 @@ def lstm_autoencoder(
         steps = windows * group_masks[None]
         return jnp.sum(module.apply(params, steps) * group_masks[None], axis=1, keepdims=True)
 
-    def errors(params: PyTree, windows: jax.Array) -> jax.Array:
-        return column_errors(layout, windows, reconstruct(params, windows))
-
-    def loss(params: PyTree, windows: jax.Array) -> jax.Array:
-        return jnp.mean(errors(params, windows), axis=(1, 2))
-
-    return Autoencoder(init, reconstruct, errors, loss)
+    return autoencoder(layout, init, reconstruct)
 
 
 def _group_masks(layout: FeatureLayout, feature_groups: tuple[tuple[int, ...], ...]) -> np.ndarray:

@@ -120,7 +120,8 @@ def _dataset(dataset: Mapping[str, Any]) -> str:
         "Anomalous share of the test rows": number(dataset.get("anomaly_fraction"), "{:.2%}"),
         "Order of the rows": _ROW_ORDERS.get(str(order), number(order)),
     }
-    return page.section("Data set", page.facts(names))
+    notes = [page.paragraph(note) for note in dataset.get("notes", [])]
+    return page.section("Data set", page.facts(names), *notes)
 
 
 def _breakdowns(test: Mapping[str, Any] | None) -> list[str]:
