@@ -167,3 +167,32 @@ def test_a_validation_fraction_out_of_range_is_refused():
     data = dataset(marked(["normal"] * 60), marked(["normal"] * 10, first=1000))
     with pytest.raises(ValueError, match=r"validation_fraction=0.9 must lie in \(0, 0.5\]"):
         federation(data, np.zeros(60, int), np.zeros(10, int), validation_fraction=0.9)
+
+
+def test_a_client_of_its_own_scope_is_encoded_as_if_it_were_alone():
+    rows, test = table(400, seed=1), table(100, seed=2)
+    scale = np.where(np.arange(400) < 200, 1.0, 1000.0)[:, None].astype(np.float32)
+    rows = dataclasses.replace(rows, numeric=rows.numeric * scale)
+    data = dataset(rows, test, "capture")
+    client, test_client = np.arange(400) // 200, np.arange(100) // 50
+    both = federation(data, client, test_client, encoding_scope="client")
+    for c in range(2):
+        alone = federation(
+            dataset(rows.take(client == c), test.take(test_client == c), "capture"),
+            np.zeros(200, int),
+            np.zeros(50, int),
+        )
+        np.testing.assert_allclose(both.encoders[c].mean, alone.encoder.mean)
+        np.testing.assert_allclose(both.encoders[c].deviation, alone.encoder.deviation)
+        np.testing.assert_allclose(both.test.series[both.test.client == c], alone.test.series, rtol=1e-6)
+        np.testing.assert_allclose(both.train.series[c], alone.train.series[0], rtol=1e-6)
+
+
+def test_sums_of_numeric_columns_stay_at_home_in_a_scope_of_its_own():
+    data = dataset(table(200), table(50), "capture")
+    client, test_client = np.arange(200) // 100, np.arange(50) // 25
+    shared, own = (federation(data, client, test_client, encoding_scope=scope) for scope in ("global", "client"))
+    assert shared.encoders[0] is shared.encoders[1]
+    # Two clients keep a count, two totals and two sums of squares, 8 bytes each; counts of categories are still sent.
+    assert shared.encoding_upload_bytes - own.encoding_upload_bytes == 2 * 8 * 5
+    assert own.encoders[0].vocabularies == own.encoders[1].vocabularies == shared.encoder.vocabularies

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, run_experiment
-from fedjax_anomaly.experiment.outcome import convergence_round
+from fedjax_anomaly.experiment.outcome import calibrate, convergence_round, score_test_rows
 from fedjax_anomaly.reporting.logbook import read_metrics
+from tests import fleet
 from tests.experiment.conftest import SMALL
 
 
@@ -25,11 +27,12 @@ def test_the_result_has_every_key_of_the_format(outcome):
     assert result == outcome[0].result
     keys = {
         "dataset": "name num_clients num_features train_windows test_windows anomaly_fraction row_order",
-        "test": "accuracy precision recall f1 fpr auroc auprc threshold_rule per_attack per_client per_cluster",
+        "test": "accuracy precision recall f1 fpr auroc auprc threshold_rule per_attack per_client per_cluster "
+        "time_order auroc_client_mean auprc_client_mean",
         "oracle": "f1",
         "timing": "compile_seconds rounds_per_second total_seconds convergence_round convergence_seconds",
         "latency_ms": "p50 p95 p99",
-        "communication": "up_bytes_per_round down_bytes_per_round total_bytes",
+        "communication": "up_bytes_per_round down_bytes_per_round total_bytes raw_data_bytes",
         "clusters": "assignment sizes",
     }
     for part, names in keys.items():
@@ -164,3 +167,52 @@ def test_convergence_is_the_first_round_that_stays_within_one_percent():
     assert convergence_round([1.0, 2.0]) is None
     assert convergence_round([1.0]) is None
     assert convergence_round([float(x) for x in np.linspace(5.0, 0.0, 3)]) == 3
+
+
+def test_metrics_of_time_order_see_the_events_of_each_service(outcome):
+    # Every one of the four services has one spike of 20 minutes in its test rows.
+    metrics = outcome[0].result["test"]["time_order"]
+    assert metrics["num_events"] == 4
+    assert metrics["event_recall"] == 1.0
+    assert metrics["vus_pr"] > 0.9
+
+
+def test_raw_data_would_cost_four_bytes_a_cell(outcome):
+    # Four services of 400 training rows, 3 of them anomalous, in three columns.
+    assert outcome[0].result["communication"]["raw_data_bytes"] == 4 * 4 * (400 - 3) * 3
+
+
+def test_the_mean_over_clients_is_that_of_their_own_metrics(outcome):
+    test = outcome[0].result["test"]
+    for name in ("auroc", "auprc"):
+        expected = np.mean([client[name] for client in test["per_client"]])
+        np.testing.assert_allclose(test[f"{name}_client_mean"], expected)
+
+
+def test_smoothing_sees_rows_of_the_past_only(small_dataset, small_config):
+    experiment = build(dataclasses.replace(small_config, score_smoothing=3), small_dataset)
+    plain = build(small_config, small_dataset)
+    state = jax.jit(plain.algorithm.init)(jax.random.key(0), plain.federation.train)
+    smooth, raw = (score_test_rows(e, calibrate(e, state)) for e in (experiment, plain))
+    for client in range(4):
+        own, before = (rows.score[rows.client == client] for rows in (smooth, raw))
+        expected = [before[max(0, i - 2) : i + 1].mean() for i in range(len(before))]
+        np.testing.assert_allclose(own, expected, rtol=1e-5)
+
+
+def test_no_number_of_clients_takes_one_per_source(small_dataset, small_config):
+    outcome = run_experiment(dataclasses.replace(small_config, num_clients=0, num_rounds=1), small_dataset)
+    assert outcome.result["dataset"]["num_clients"] == 4
+    assert Config.from_json((outcome.output_dir / "config.json").read_text()).num_clients == 4
+
+
+def test_clients_by_source_need_sources(small_dataset, small_config):
+    table = dataclasses.replace(small_dataset.train, source=None)
+    with pytest.raises(ValueError, match="num_clients=0 takes one client per source, but 'telemetry' names none"):
+        build(dataclasses.replace(small_config, num_clients=0), dataclasses.replace(small_dataset, train=table))
+
+
+def test_scores_of_rows_without_order_are_not_smoothed(small_config):
+    config = dataclasses.replace(small_config, score_smoothing=4)
+    with pytest.raises(ValueError, match="score_smoothing=4 would average rows of 'tiny'"):
+        build(config, fleet.dataset(fleet.table(100), fleet.table(50)))

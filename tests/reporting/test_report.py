@@ -24,6 +24,7 @@ RESULT: dict[str, Any] = {
         "test_windows": 22544,
         "anomaly_fraction": 0.5692,
         "row_order": "none",
+        "notes": ["only one half was found"],
     },
     "test": {
         **METRICS,
@@ -146,6 +147,10 @@ def test_facts_are_shown_with_their_units(tmp_path: Path) -> None:
     assert rows["Sent by all clients, per round"] == "4.21 MB"
     assert rows["Sent to all clients, per round"] == "999 B"
     assert rows["Test rows"] == "–"  # not in RESULT
+
+
+def test_notes_on_the_data_are_shown(tmp_path: Path) -> None:
+    assert "only one half was found" in written(tmp_path).texts
 
 
 def test_privacy_is_stated_in_words(tmp_path: Path) -> None:
