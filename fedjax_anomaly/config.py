@@ -16,6 +16,22 @@ from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
 
 DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha"]
 
+Method = Literal[
+    "federated",
+    "centralized",
+    "local_only",
+    "no_model",
+    "pca",
+    "kmeans",
+    "isolation_forest",
+    "one_class_svm",
+    "linear_svm",
+    "rbf_svm",
+]
+"""How the detector is trained. The first three train the model in rounds, the others are the classical baselines."""
+
+TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only")
+
 
 def _option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
@@ -33,6 +49,11 @@ class Config:
     telemetry_services: int = _option(20, "Services of the simulated fleet.")
     telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
 
+    method: Method = _option(
+        "federated",
+        "How the detector is trained: in rounds of the federation, on all clients' rows in one place, by each client "
+        "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
+    )
     num_clients: int = _option(20, "Clients of the federation; 0 takes one per source (service, machine, pod).")
     partition: Scheme = _option("natural", "How rows are divided over the clients.")
     partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
@@ -58,7 +79,10 @@ class Config:
     deviation_floor: float = _option(0.05, "Least standard deviation of a column, in units of its signed log1p.")
     min_category_count: int = _option(10, "Categories rarer than this in training share one bucket with unknown ones.")
 
-    hidden_size: int = _option(64, "Units of each LSTM.")
+    model: Literal["lstm_autoencoder", "dense_autoencoder"] = _option(
+        "lstm_autoencoder", "What is trained in rounds: the LSTM autoencoder, or a plain one without recurrence."
+    )
+    hidden_size: int = _option(64, "Units of each LSTM or hidden layer.")
     latent_size: int = _option(8, "Size of the latent.")
     num_layers: int = _option(1, "LSTMs stacked in the encoder and in the decoder.")
     latent_per: Literal["step", "window"] = _option("step", "One latent per time step, or one per window.")
@@ -126,11 +150,29 @@ class Config:
         for name in _POSITIVE:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        self._check_method()
         self._check_clusters()
         self._check_privacy()
         if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
+            )
+
+    def _check_method(self) -> None:
+        unused = {
+            "dp_unit": self.dp_unit != "none",
+            "clients_per_round": self.clients_per_round > 0,
+            "num_clusters": self.num_clusters != "1",
+        }
+        for name, given in unused.items():
+            if given and self.method != "federated":
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect with method={self.method}; leave it out, or give "
+                    "--method=federated."
+                )
+        if self.score == "pvalue" and self.method not in TRAINED_IN_ROUNDS:
+            raise ValueError(
+                f"score=pvalue needs an error per column, which method={self.method} does not have; leave it out."
             )
 
     def _check_clusters(self) -> None:

@@ -41,6 +41,7 @@ def _run(config: Config) -> int:
             config, announce=console.announce, report=console.progress, stop_requested=stop_requested
         )
         if outcome.result is None:
+            assert outcome.state is not None, "only rounds can be interrupted"
             console.interrupted(outcome.output_dir, int(outcome.state.round))
             return 130
         console.results(outcome.result, outcome.output_dir)

@@ -16,10 +16,11 @@ MAY_IMPORT = {
     "federated": LEAVES | {"privacy"},
     # Metrics per attack name what `data.table` calls normal.
     "detection": LEAVES | {"data"},
+    "baselines": LEAVES | {"data", "detection", "federated", "models"},
     "reporting": LEAVES,
     # The choices of a setting are the types of the parts that they choose.
     "config": {"data", "detection"},
-    "experiment": LEAVES | {"config", "data", "models", "privacy", "federated", "detection", "reporting"},
+    "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
     "train": {"config", "experiment", "reporting"},
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }

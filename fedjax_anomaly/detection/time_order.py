@@ -65,11 +65,10 @@ def _series_means(label: np.ndarray, alarm: np.ndarray, score: np.ndarray, serie
     breaks = np.flatnonzero(np.diff(series)) + 1
     volumes, precisions, recalls = [], [], []
     for rows in np.split(np.arange(len(label)), breaks):
-        if label[rows].any():
-            volumes.append(vus_pr(label[rows], score[rows]))
-            precision, recall = affiliation(label[rows], alarm[rows])
-            precisions.append(precision)
-            recalls.append(recall)
+        volumes.append(vus_pr(label[rows], score[rows]))
+        precision, recall = affiliation(label[rows], alarm[rows])
+        precisions.append(precision)
+        recalls.append(recall)
     precision, recall = _mean(precisions), _mean(recalls)
     return {
         "vus_pr": _mean(volumes),

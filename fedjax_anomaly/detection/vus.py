@@ -18,8 +18,8 @@ def vus_pr(
     Args:
       label: True where anomalous.
       score: larger is more anomalous.
-      max_buffer: in rows. 100 is the authors' choice; it does not follow the events, whose lengths the detector does
-        not know, and so stays the same for all series.
+      max_buffer: in rows. 100 is the default of the authors' TSB-AD 1.5; it does not follow the events, whose lengths
+        a detector does not know, and so stays the same for all series.
       num_thresholds: order statistics of the scores, evenly spaced in rank, at which the curve is computed.
 
     Returns:

@@ -1,11 +1,15 @@
 """From a configuration to the parts of a run."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_anomaly import trees
+from fedjax_anomaly.baselines.centralized import pooled
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.differences import with_differences
@@ -17,15 +21,18 @@ from fedjax_anomaly.federated.algorithm import (
     Aggregator,
     Clustering,
     FederatedAlgorithm,
+    FederatedState,
     fixed_size_cohort,
     poisson_cohort,
 )
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+from fedjax_anomaly.models.dense_autoencoder import dense_autoencoder
 from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_columns, lstm_autoencoder
 from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+from fedjax_anomaly.types import ClientData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Experiment:
       algorithm: a federated round.
       mesh: the devices that the clients are divided over.
       summaries: Float[C, D], the clients' data summaries.
+      train: what is trained on; the clients' data, or all of it as one client's.
+      assign: state -> Int[C], the model of each client.
       num_clusters: K, as given or as picked.
       privacy: None without differential privacy.
       upload_bytes: what one client sends in a round.
@@ -66,6 +75,8 @@ class Experiment:
     algorithm: FederatedAlgorithm
     mesh: jax.sharding.Mesh
     summaries: np.ndarray
+    train: ClientData
+    assign: Callable[[FederatedState, ClientData], jax.Array]
     num_clusters: int
     privacy: PrivacyPlan | None
     upload_bytes: int
@@ -88,6 +99,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
     federation = _federation(config, dataset)
     model = _model(config, federation)
     summaries = clustering.data_summaries(federation.train)
+    centralized = config.method == "centralized"
     clusters = _clustering(config, federation, model, summaries)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
@@ -109,7 +121,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
         sample_cohort=_cohort(config),
         map_clients=client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh),
     )
-    model_bytes = trees.num_bytes(params)
+    model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
         config,
@@ -118,6 +130,8 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
         algorithm,
         mesh,
         summaries,
+        pooled(federation.train) if centralized else federation.train,
+        (lambda state, data: jnp.zeros(federation.num_clients, jnp.int32)) if centralized else algorithm.assign,
         num_clusters,
         privacy,
         upload_bytes=model_bytes,
@@ -180,17 +194,24 @@ def _federation(config: Config, dataset: Dataset) -> Federation:
 def _model(config: Config, federation: Federation) -> Autoencoder:
     encoder = federation.encoder
     groups = federation.dataset.feature_groups
+    sizes: dict[str, Any] = dict(
+        hidden_size=config.hidden_size, latent_size=config.latent_size, num_layers=config.num_layers
+    )
+    if config.model == "dense_autoencoder":
+        return dense_autoencoder(encoder.layout, window_length=federation.window_length, **sizes)
     return lstm_autoencoder(
         encoder.layout,
-        hidden_size=config.hidden_size,
-        latent_size=config.latent_size,
-        num_layers=config.num_layers,
         latent_per=config.latent_per,
         feature_groups=None if groups is None else features_of_columns(encoder.layout, encoder.column_names, groups),
+        **sizes,
     )
 
 
 def _clustering(config: Config, federation: Federation, model: Autoencoder, summaries: np.ndarray) -> Clustering:
+    if config.method == "local_only":
+        return clustering.fixed(np.arange(federation.num_clients))
+    if config.method == "centralized":
+        return clustering.single(1)
     if config.clustering == "ifca":
         return clustering.ifca(model.loss, int(config.num_clusters), window_length=federation.window_length)
     wanted = None if config.num_clusters == "auto" else int(config.num_clusters)

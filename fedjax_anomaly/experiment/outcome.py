@@ -1,12 +1,14 @@
 """From trained parameters to what a run reports: thresholds, metrics, cost, clusters and privacy."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
+from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
 from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
@@ -14,7 +16,7 @@ from fedjax_anomaly.detection.latency import event_latency_ms
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.detection.smoothing import causal_mean
-from fedjax_anomaly.detection.threshold import client_thresholds
+from fedjax_anomaly.detection.threshold import THREE_SIGMA, client_thresholds
 from fedjax_anomaly.detection.time_order import time_order_metrics
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.training import Trained
@@ -29,19 +31,21 @@ _FOLLOWED_WINDOWS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """A trained model per cluster with its thresholds.
+    """What scores rows, with its thresholds.
 
     Attributes:
-      params: the K models, on the host.
       cluster: Int[C], the model of each client.
-      score: column errors -> anomaly score.
+      params: the K models, on the host; None for a classical detector.
+      score_rows: rows -> Float[L], before smoothing.
+      event_latency_ms: () -> percentiles of the time that one event takes.
       thresholds: Float[C].
       validation_scores: Float[N], of the held-out normal rows that set the thresholds.
     """
 
-    params: Any
     cluster: np.ndarray
-    score: Score
+    params: Any
+    score_rows: Callable[[RowSet], np.ndarray]
+    event_latency_ms: Callable[[], dict[str, float]]
     thresholds: np.ndarray
     validation_scores: np.ndarray
 
@@ -53,40 +57,70 @@ def calibrate(experiment: Experiment, state: FederatedState) -> Detector:
     """
     config, federation = experiment.config, experiment.federation
     params = jax.device_get(state.params)
-    cluster = np.asarray(experiment.algorithm.assign(jax.device_get(state), federation.train))
-    rows = federation.validation
-    errors = row_errors(experiment.model.column_errors, params, cluster, rows, federation.window_length)
-    client = rows.client
+    cluster = np.asarray(experiment.assign(jax.device_get(state), experiment.train))
+
+    def errors(rows: RowSet) -> np.ndarray:
+        return row_errors(experiment.model.column_errors, params, cluster, rows, federation.window_length)
+
+    def latency() -> dict[str, float]:
+        one = jax.device_put(jax.tree.map(lambda leaf: leaf[0], params), jax.devices()[0])
+        scorer = jax.jit(lambda model, rows: experiment.model.column_errors(model, rows[None])[0, -1].mean())
+        return event_latency_ms(lambda window: scorer(one, window), federation.test.series[: federation.window_length])
+
+    validation_errors = errors(federation.validation)
     score: Score = mean_score
     if config.score == "pvalue":
-        score = pvalue_score(errors[::2])
-    scores = causal_mean(score(errors), series_numbers(federation, rows), config.score_smoothing)
+        score = pvalue_score(validation_errors[::2])
+    thresholds, scores = _thresholds(experiment, cluster, score(validation_errors))
+    return Detector(cluster, params, lambda rows: score(errors(rows)), latency, thresholds, scores)
+
+
+def classical_detector(experiment: Experiment) -> Detector:
+    """Fits the classical baseline that the config names, and sets its thresholds by the same rule."""
+    config, federation = experiment.config, experiment.federation
+    length = federation.window_length
+    window_scores = fit(cast(ClassicalMethod, config.method), federation, seed=config.seed)
+    cluster = np.zeros(federation.num_clients, np.int32)
+    thresholds, scores = _thresholds(experiment, cluster, row_scores(window_scores, federation.validation, length))
+
+    def latency() -> dict[str, float]:
+        return event_latency_ms(lambda window: window_scores(window[None])[0, -1], federation.test.series[:length])
+
+    return Detector(cluster, None, lambda rows: row_scores(window_scores, rows, length), latency, thresholds, scores)
+
+
+def _thresholds(experiment: Experiment, cluster: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Float[C] from the scores of the held-out normal rows, and the scores that set them."""
+    config, rows = experiment.config, experiment.federation.validation
+    scores, client = (
+        causal_mean(scores, series_numbers(experiment.federation, rows), config.score_smoothing),
+        rows.client,
+    )
     if config.score == "pvalue":
         scores, client = scores[1::2], client[1::2]
-    level = config.threshold_quantile if config.threshold == "quantile" else config.target_fpr
-    thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
-    return Detector(params, cluster, score, thresholds, scores)
+    level = {
+        "quantile": config.threshold_quantile,
+        "conformal": config.target_fpr,
+        "mean_3sigma": THREE_SIGMA,
+    }[config.threshold]
+    return client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster), scores
 
 
 def score_test_rows(experiment: Experiment, detector: Detector, rows: RowSet | None = None) -> ScoredRows:
     """Scores test rows; None takes all of them."""
     federation = experiment.federation
     rows = federation.test if rows is None else rows
-    _, score = errors_and_scores(experiment, detector, rows)
+    score = smoothed_scores(experiment, detector, rows)
     real = rows.row >= 0
     attack = federation.dataset.test.attack.take(rows.row[real])
     label = federation.dataset.test.label[rows.row[real]]
     return ScoredRows(score[real], rows.client[real], attack, label)
 
 
-def errors_and_scores(experiment: Experiment, detector: Detector, rows: RowSet) -> tuple[np.ndarray, np.ndarray]:
-    """Float[L, P + Q] column errors and Float[L] scores, padding included."""
-    federation = experiment.federation
-    errors = row_errors(
-        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
-    )
-    series = series_numbers(federation, rows)
-    return errors, causal_mean(detector.score(errors), series, experiment.config.score_smoothing)
+def smoothed_scores(experiment: Experiment, detector: Detector, rows: RowSet) -> np.ndarray:
+    """Float[L], padding included."""
+    series = series_numbers(experiment.federation, rows)
+    return causal_mean(detector.score_rows(rows), series, experiment.config.score_smoothing)
 
 
 def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
@@ -123,7 +157,7 @@ def convergence_round(validation_loss: list[float]) -> int | None:
 
 def result(
     experiment: Experiment,
-    trained: Trained,
+    trained: Trained | None,
     detector: Detector,
     test_rows: ScoredRows,
     *,
@@ -134,7 +168,7 @@ def result(
 
     Args:
       experiment: what was run.
-      trained: the end of the rounds.
+      trained: the end of the rounds; None for a classical method.
       detector: from `calibrate`.
       test_rows: from `score_test_rows`.
       history: one record per round since round 1.
@@ -144,16 +178,14 @@ def result(
     federation = experiment.federation
     if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
         test["time_order"] = _time_order(federation, test_rows, detector)
+    method = experiment.config.method
     return {
+        "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
         "test": test | {"threshold_rule": threshold_rule(experiment)},
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),
-        "latency_ms": event_latency_ms(
-            experiment.model.column_errors,
-            jax.tree.map(lambda leaf: leaf[0], detector.params),
-            federation.test.series[: federation.window_length],
-        ),
+        "latency_ms": detector.event_latency_ms(),
         "communication": _communication(experiment, history),
         "privacy": _privacy(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
@@ -179,6 +211,8 @@ def threshold_rule(experiment: Experiment) -> str:
     whose = {"global": "all clients", "cluster": "the client's cluster", "client": "the client"}[config.threshold_scope]
     if config.threshold == "quantile":
         return f"{config.threshold_quantile:g} quantile of held-out normal training rows of {whose}"
+    if config.threshold == "mean_3sigma":
+        return f"mean plus {THREE_SIGMA:g} standard deviations of held-out normal training rows of {whose}"
     return f"conformal, false-positive rate {config.target_fpr:g}, on held-out normal training rows of {whose}"
 
 
@@ -198,11 +232,11 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
     }
 
 
-def _timing(trained: Trained, history: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:
-    seconds = float(np.median(trained.round_seconds)) if trained.round_seconds else None
+def _timing(trained: Trained | None, history: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:
+    seconds = float(np.median(trained.round_seconds)) if trained and trained.round_seconds else None
     converged = convergence_round([record["validation_loss"] for record in history])
     return {
-        "compile_seconds": trained.compile_seconds,
+        "compile_seconds": trained.compile_seconds if trained else None,
         "rounds_per_second": None if seconds is None else 1.0 / seconds,
         "total_seconds": total_seconds,
         "convergence_round": converged,
@@ -214,7 +248,7 @@ def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dic
     """Bytes over all clients together; `setup_bytes` are sent once, for the encoding and the clustering.
 
     `raw_data_bytes` is what it would take to send the clients' normal training rows to a centre instead: four bytes a
-    cell.
+    cell. A centralized method sends these, once.
     """
     dataset = experiment.federation.dataset
     columns = len(dataset.train.numeric_names) + len(dataset.train.categorical_names)
@@ -224,12 +258,15 @@ def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dic
     if experiment.config.clustering == "similarity" and experiment.config.num_clusters != "1":
         setup += experiment.summaries.nbytes
     per_client = experiment.upload_bytes + experiment.download_bytes
+    raw_data = 4 * columns * int(np.count_nonzero(~dataset.train.label))
+    if experiment.config.method not in ("federated", "local_only"):
+        setup = raw_data
     return {
         "up_bytes_per_round": round(mean * experiment.upload_bytes),
         "down_bytes_per_round": round(mean * experiment.download_bytes),
         "setup_bytes": setup,
         "total_bytes": int(sum(participants)) * per_client + setup,
-        "raw_data_bytes": 4 * columns * int(np.count_nonzero(~dataset.train.label)),
+        "raw_data_bytes": raw_data,
     }
 
 

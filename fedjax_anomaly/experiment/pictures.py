@@ -11,8 +11,9 @@ from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.data.table import Table
 from fedjax_anomaly.detection.evaluate import ScoredRows
 from fedjax_anomaly.detection.sampling import sample_windows
+from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.experiment.build import Experiment
-from fedjax_anomaly.experiment.outcome import Detector, errors_and_scores, latent_groups
+from fedjax_anomaly.experiment.outcome import Detector, latent_groups, smoothed_scores
 from fedjax_anomaly.reporting import figures
 from fedjax_anomaly.reporting.report import ReportFigure
 from fedjax_anomaly.types import RowSet
@@ -50,16 +51,18 @@ def draw_figures(
         figures.save(figure, path)
         drawn.append(ReportFigure(title, caption, path))
 
-    add("training", "Loss and detection over rounds", *_training(history, result))
+    if history:
+        add("training", "Loss and detection over rounds", *_training(history, result))
     add("scores", "Scores and threshold", *_scores(detector, test_rows, result))
-    if experiment.federation.dataset.row_order != "none":
+    if detector.params is not None and experiment.federation.dataset.row_order != "none":
         stretch = _stretch(experiment, detector)
         if stretch is not None:
             add("stretch", "A stretch of one client's test rows", *stretch)
     if result["test"]["per_attack"]:
         add("attacks", "Recall per attack", *_attacks(test_rows, result))
     add("partition", "Who got what", *_partition(experiment))
-    add("clusters", "Clients by the similarity of their data", *_clusters(experiment, detector, result))
+    if experiment.config.method == "federated":
+        add("clusters", "Clients by the similarity of their data", *_clusters(experiment, detector, result))
     return drawn
 
 
@@ -142,7 +145,10 @@ def _stretch(experiment: Experiment, detector: Detector) -> tuple[str, Any] | No
     rows = _eventful_rows(federation)
     if rows is None:
         return None
-    errors, scores = errors_and_scores(experiment, detector, rows)
+    errors = row_errors(
+        experiment.model.column_errors, detector.params, detector.cluster, rows, federation.window_length
+    )
+    scores = smoothed_scores(experiment, detector, rows)
     client = int(rows.client[0])
     table = dataset.test.take(rows.row)
     reconstructed = _reconstruct(experiment, detector, rows)

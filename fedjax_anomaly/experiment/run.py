@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-from fedjax_anomaly.config import Config
+from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
+from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment import outcome, pictures
 from fedjax_anomaly.experiment.build import Experiment, build
@@ -28,12 +29,12 @@ class Outcome:
 
     Attributes:
       result: the content of `result.json`, or None when the run was interrupted.
-      state: after the last round.
+      state: after the last round; None for a classical method, which has no rounds.
       output_dir: where everything was written.
     """
 
     result: dict[str, Any] | None
-    state: FederatedState
+    state: FederatedState | None
     output_dir: Path
 
 
@@ -64,6 +65,8 @@ def run_experiment(
     config = experiment.config
     directory = open_output_dir(config)
     announce(describe(experiment, directory))
+    if config.method not in TRAINED_IN_ROUNDS:
+        return Outcome(_conclude(experiment, None, [], directory, begin), None, directory)
     checkpoint_dir = directory / "checkpoints"
     with Logbook(directory, resume_round=_latest_round(checkpoint_dir) if config.resume else None) as logbook:
 
@@ -94,13 +97,25 @@ def describe(experiment: Experiment, directory: Path) -> list[str]:
     lines = [
         f"{federation.dataset.name}: {federation.num_clients} clients ({config.partition}), {windows.min()} to "
         f"{windows.max()} normal training windows each, {len(federation.dataset.test)} test rows",
-        f"{config.num_rounds} rounds of {config.cohort_size} clients on {experiment.mesh.size} "
-        f"{jax.devices()[0].platform} device(s), {experiment.num_clusters} model(s)",
+        _describe_training(experiment),
         f"writing to {directory}",
     ]
     if experiment.privacy is not None:
         lines += _describe_privacy(experiment)
     return lines
+
+
+def _describe_training(experiment: Experiment) -> str:
+    config = experiment.config
+    devices = f"{experiment.mesh.size} {jax.devices()[0].platform} device(s)"
+    if config.method == "federated":
+        models = f"{experiment.num_clusters} model(s)"
+        return f"{config.num_rounds} rounds of {config.cohort_size} clients on {devices}, {models}"
+    if config.method in TRAINED_IN_ROUNDS:
+        where = "each client alone" if config.method == "local_only" else "all clients' rows in one place"
+        return f"{config.method}: {config.num_rounds} rounds on {devices}, trained on {where}"
+    seen = ", attack labels of the training rows included" if config.method in SAW_ATTACK_LABELS else ""
+    return f"{config.method}: fitted on all clients' rows in one place{seen}"
 
 
 def _describe_privacy(experiment: Experiment) -> list[str]:
@@ -126,10 +141,12 @@ def _latest_round(checkpoint_dir: Path) -> int:
 
 
 def _conclude(
-    experiment: Experiment, trained: Trained, history: list[dict[str, Any]], directory: Path, begin: float
+    experiment: Experiment, trained: Trained | None, history: list[dict[str, Any]], directory: Path, begin: float
 ) -> dict[str, Any]:
     """Evaluates the trained models and writes results, figures and report."""
-    detector = outcome.calibrate(experiment, trained.state)
+    detector = (
+        outcome.classical_detector(experiment) if trained is None else outcome.calibrate(experiment, trained.state)
+    )
     test_rows = outcome.score_test_rows(experiment, detector)
     result = outcome.result(
         experiment, trained, detector, test_rows, history=history, total_seconds=time.perf_counter() - begin
@@ -140,10 +157,16 @@ def _conclude(
     )
     write_report(
         directory / "report.html",
-        title=f"Federated anomaly detection on {result['dataset']['name']}",
+        title=_title(experiment.config),
         result=result,
         config=dataclasses.asdict(experiment.config),
         environment=environment(),
         figures=figures,
     )
     return result
+
+
+def _title(config: Config) -> str:
+    if config.method == "federated":
+        return f"Federated anomaly detection on {config.dataset}"
+    return f"Anomaly detection on {config.dataset} by {config.method}"

@@ -88,7 +88,7 @@ def train(
     """
     config = experiment.config
     key_init, key_run = jax.random.split(jax.random.key(config.seed))
-    data = place_clients(experiment.federation.train, experiment.mesh)
+    data = place_clients(experiment.train, experiment.mesh)
     state = jax.jit(experiment.algorithm.init)(key_init, data)
     with Checkpoints(checkpoint_dir) if checkpoint_dir else contextlib.nullcontext() as checkpoints:
         if resume and checkpoints:
@@ -145,7 +145,7 @@ def _validation_loss(experiment: Experiment) -> Callable[[FederatedState, Any], 
     windows = sample.series.reshape(len(sample.starts), length, -1)
 
     def loss(state: FederatedState, data: Any) -> jax.Array:
-        cluster = experiment.algorithm.assign(state, data)[client]
+        cluster = experiment.assign(state, data)[client]
         losses = jax.lax.map(lambda model: experiment.model.loss(model, jnp.asarray(windows)), state.params)
         return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
 

@@ -5,7 +5,7 @@ import pytest
 
 from fedjax_anomaly.detection.anomaly_score import mean_score, pvalue_score
 from fedjax_anomaly.detection.sampling import sample_windows
-from fedjax_anomaly.detection.scoring import row_errors
+from fedjax_anomaly.detection.scoring import mean_over_windows, row_errors
 from fedjax_anomaly.types import RowSet
 
 LENGTH = 3
@@ -56,6 +56,19 @@ def test_rows_in_no_window_are_refused():
     rows = row_set()
     with pytest.raises(ValueError, match="some rows lie in no window"):
         row_errors(column_errors, PARAMS, CLUSTER, rows._replace(starts=rows.starts[1:]), LENGTH)
+
+
+def test_a_window_given_twice_is_refused():
+    rows = row_set()
+    with pytest.raises(ValueError, match="starts holds a window twice"):
+        row_errors(column_errors, PARAMS, CLUSTER, rows._replace(starts=np.repeat(rows.starts, 2)), LENGTH)
+
+
+def test_the_mean_over_windows_by_hand():
+    values = np.array([[[1.0], [2.0]], [[4.0], [8.0]]])
+    chunks = [(np.array([0]), values[:1]), (np.array([1]), values[1:])]
+    # Row 1 lies in both windows.
+    np.testing.assert_allclose(mean_over_windows(chunks, 3, 2), [[1.0], [3.0], [8.0]])
 
 
 def test_a_sample_of_windows_holds_their_rows():

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from fedjax_anomaly.detection.threshold import client_thresholds, conformal_threshold, quantile_threshold
+from fedjax_anomaly.detection.threshold import (
+    THREE_SIGMA,
+    client_thresholds,
+    conformal_threshold,
+    deviation_threshold,
+    quantile_threshold,
+)
 
 
 def test_the_quantile_is_numpys():
@@ -33,6 +39,17 @@ def test_the_quantile_alone_breaks_the_rate_at_small_sample_sizes():
     assert np.mean(exceeded) > 0.12
 
 
+def test_three_deviations_above_the_mean_by_hand():
+    # Mean 4, sample variance (4 + 1 + 0 + 1 + 4) / 4 = 2.5.
+    assert deviation_threshold(np.array([2.0, 3.0, 4.0, 5.0, 6.0])) == pytest.approx(4.0 + 3.0 * np.sqrt(2.5))
+    assert deviation_threshold(np.array([0.0, 2.0]), 1.0) == pytest.approx(1.0 + np.sqrt(2.0))
+
+
+def test_float32_scores_lose_no_precision():
+    scores = 4096.0 + np.random.default_rng(0).normal(size=50_000)
+    assert deviation_threshold(scores.astype(np.float32)) == pytest.approx(deviation_threshold(scores), abs=1e-4)
+
+
 CLUSTER = np.array([0, 0, 1, 1])
 CLIENT = np.repeat(np.arange(4), [100, 100, 100, 5])
 SCORES = np.concatenate([c + np.linspace(0.0, 1.0, n) for c, n in enumerate([100, 100, 100, 5])])
@@ -46,6 +63,26 @@ def test_scopes_take_the_scores_they_name():
     np.testing.assert_allclose(cluster[:2], np.quantile(SCORES[CLIENT < 2], 0.9))
     np.testing.assert_allclose(cluster[2:], np.quantile(SCORES[CLIENT >= 2], 0.9))
     np.testing.assert_allclose(client[:3], [c + 0.9 for c in range(3)])
+
+
+def test_scopes_of_three_deviations():
+    glob, cluster, client = (
+        client_thresholds("mean_3sigma", THREE_SIGMA, scope, SCORES, CLIENT, CLUSTER)
+        for scope in ("global", "cluster", "client")
+    )
+
+    def expected(own):
+        return own.mean() + 3.0 * np.sqrt(np.sum((own - own.mean()) ** 2) / (len(own) - 1))
+
+    np.testing.assert_allclose(glob, expected(SCORES))
+    np.testing.assert_allclose(cluster, [expected(SCORES[CLUSTER[CLIENT] == k]) for k in CLUSTER])
+    np.testing.assert_allclose(client, [expected(SCORES[c == CLIENT]) for c in range(4)])
+
+
+def test_a_client_with_one_score_takes_its_clusters_three_deviations():
+    scores, client = np.append(SCORES, 9.0), np.append(CLIENT, 4)
+    thresholds = client_thresholds("mean_3sigma", THREE_SIGMA, "client", scores, client, np.array([0, 0, 1, 1, 1]))
+    assert thresholds[4] == pytest.approx(deviation_threshold(scores[client >= 2]))
 
 
 def test_a_client_with_too_few_scores_takes_its_clusters_threshold():
@@ -66,6 +103,8 @@ def test_a_cluster_without_scores_takes_the_global_threshold():
     [
         (quantile_threshold, 1.0, 100, r"threshold_quantile=1.0 must lie in \(0, 1\)"),
         (conformal_threshold, 0.0, 100, r"target_fpr=0.0 must lie in \(0, 1\)"),
+        (deviation_threshold, 0.0, 100, "deviations=0.0 must be positive and finite"),
+        (deviation_threshold, 3.0, 1, "1 held-out normal scores are too few for this threshold, which needs 2"),
         (quantile_threshold, 0.99, 99, "99 held-out normal scores are too few for this threshold, which needs 100"),
         (conformal_threshold, 0.01, 98, "98 held-out normal scores are too few for this threshold, which needs 99"),
     ],
@@ -78,3 +117,9 @@ def test_levels_out_of_range_and_too_few_scores_are_refused(function, level, cou
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="not finite"):
         quantile_threshold(np.array([1.0, np.nan] * 20), 0.9)
+
+
+@pytest.mark.parametrize(("rule", "level"), [("quantile", 1.0), ("conformal", 0.0), ("mean_3sigma", np.inf)])
+def test_a_level_out_of_range_is_refused_for_every_rule(rule, level):
+    with pytest.raises(ValueError, match=f"={level} must"):
+        client_thresholds(rule, level, "client", SCORES, CLIENT, CLUSTER)
