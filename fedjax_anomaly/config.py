@@ -30,6 +30,9 @@ Method = Literal[
 ]
 """How the detector is trained. The first three train the model in rounds, the others are the classical baselines."""
 
+SWEPT = ("learning_rate", "proximal_mu", "dp_noise_multiplier")
+"""The settings that may differ between the members of one compiled run."""
+
 TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only")
 
 
@@ -46,6 +49,10 @@ class Config:
     cache_dir: str = _option("", "Folder for prepared data; empty takes the user's cache folder.")
     output_dir: str = _option("", "Folder for results; empty makes a new one under runs/.")
     seed: int = _option(0, "Seed of the simulator, the partition, the model and the training.")
+    num_seeds: int = _option(1, "Seeds run side by side in one compiled program: seed, seed + 1, and so on.")
+    sweep: str = _option(
+        "", f"Values of one setting to run side by side, as NAME=VALUE,VALUE; NAME is one of {', '.join(SWEPT)}."
+    )
     telemetry_services: int = _option(20, "Services of the simulated fleet.")
     telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
 
@@ -151,6 +158,7 @@ class Config:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
         self._check_method()
+        self.members()
         self._check_clusters()
         self._check_privacy()
         if self.num_clients and self.clients_per_round > self.num_clients:
@@ -196,6 +204,34 @@ class Config:
                 f"{_flag_text(noise) or 'neither'}."
             )
 
+    def members(self) -> list["Config"]:
+        """One config for each swept value and seed, in this order; `[self]` without many seeds and without a sweep.
+
+        Raises:
+          ValueError: for a sweep that is not `NAME=VALUE,VALUE`, of a setting that cannot be swept, or by a method
+            that has no rounds.
+        """
+        if self.num_seeds == 1 and not self.sweep:
+            return [self]
+        one = dataclasses.replace(self, num_seeds=1, sweep="", resume=False)
+        settings: list[dict[str, Any]] = [{}]
+        if self.sweep:
+            name, _, text = self.sweep.partition("=")
+            try:
+                settings = [{name: float(value)} for value in text.split(",")]
+            except ValueError:
+                raise ValueError(f"sweep={self.sweep!r} is not NAME=VALUE,VALUE with numbers as values.") from None
+            if name not in SWEPT or self.method not in TRAINED_IN_ROUNDS:
+                raise ValueError(
+                    f"sweep={self.sweep!r} is not possible with method={self.method}: what can be swept is "
+                    f"{', '.join(SWEPT)}, of a method that trains in rounds."
+                )
+        return [
+            dataclasses.replace(one, seed=self.seed + number, **setting)
+            for setting in settings
+            for number in range(self.num_seeds)
+        ]
+
     @property
     def cohort_size(self) -> int:
         """S, the size of a round's cohort or its expectation."""
@@ -235,6 +271,7 @@ class Config:
 
 _AT_LEAST: dict[str, float] = dict.fromkeys(
     (
+        "num_seeds",
         "telemetry_services",
         "score_smoothing",
         "min_client_windows",

@@ -7,7 +7,7 @@ import jax
 from absl import app, flags, logging
 
 from fedjax_anomaly.config import Config, config_from_flags, define_flags
-from fedjax_anomaly.experiment import run_experiment
+from fedjax_anomaly.experiment import run_experiment, run_many
 from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.console import Console
 
@@ -37,6 +37,13 @@ def _configure_devices(config: Config) -> None:
 
 def _run(config: Config) -> int:
     with stop_on_signals() as stop_requested, Console() as console:
+        if len(config.members()) > 1:
+            many = run_many(config, announce=console.announce, report=console.progress, stop_requested=stop_requested)
+            if many.result is None:
+                console.interrupted(many.output_dir, many.rounds_done)
+                return 130
+            console.summaries(many.result, many.output_dir)
+            return 0
         outcome = run_experiment(
             config, announce=console.announce, report=console.progress, stop_requested=stop_requested
         )

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fedjax_anomaly.data.clients import Federation, _runs
+from fedjax_anomaly.data.clients import Federation, client_runs
 from fedjax_anomaly.data.windows import run_numbers, window_starts
 
 
@@ -65,7 +65,7 @@ def labelled_windows(
 def _client_windows(federation: Federation, client: int) -> np.ndarray:
     """Int[n, T], rows of the training table."""
     rows = np.flatnonzero(federation.train_client == client)
-    runs = _runs(federation.dataset, federation.dataset.train, rows)
+    runs = client_runs(federation.dataset, federation.dataset.train, rows)
     held_out = np.isin(rows, federation.validation.row)
     left_out_before = np.cumsum(held_out)[~held_out]
     rows, runs = rows[~held_out], runs[~held_out]

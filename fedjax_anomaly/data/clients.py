@@ -1,6 +1,8 @@
 """From a data set and an assignment of rows to what the clients train on, calibrate with and are tested on."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -76,6 +78,7 @@ def federate(
     clip: float = 5.0,
     deviation_floor: float = 0.05,
     min_category_count: int = 10,
+    vocabularies: tuple[tuple[str, ...], ...] | None = None,
     seed: int,
 ) -> Federation:
     """Splits off held-out rows, fits the encoding, encodes and windows each client's rows.
@@ -93,6 +96,7 @@ def federate(
       clip: see `fit_encoder`.
       deviation_floor: see `fit_encoder`.
       min_category_count: see `fit_encoder`.
+      vocabularies: see `fit_encoder`.
       seed: for the choice of held-out rows where they have no order.
 
     Raises:
@@ -115,7 +119,15 @@ def federate(
         _normal_rows(dataset, np.flatnonzero(train_client == c), window_length, validation_fraction, rng)
         for c in range(num_clients)
     ]
-    encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, clip, deviation_floor, min_category_count)
+    fit = partial(
+        fit_encoder,
+        column_names=dataset.train.numeric_names + dataset.train.categorical_names,
+        clip=clip,
+        deviation_floor=deviation_floor,
+        min_category_count=min_category_count,
+        vocabularies=vocabularies,
+    )
+    encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, fit)
     train = _training_windows(dataset.train, encoders, clients, window_length, window_stride, min_windows)
     validation = _rows_to_score(
         dataset.train,
@@ -134,7 +146,7 @@ def federate(
     test = _rows_to_score(
         dataset.test,
         encoders,
-        [(rows, _runs(dataset, dataset.test, rows)) for rows in test_rows],
+        [(rows, client_runs(dataset, dataset.test, rows)) for rows in test_rows],
         window_length,
         scoring_stride,
         pad=True,
@@ -144,7 +156,7 @@ def federate(
     )
 
 
-def _runs(dataset: Dataset, table: Table, rows: np.ndarray) -> np.ndarray:
+def client_runs(dataset: Dataset, table: Table, rows: np.ndarray) -> np.ndarray:
     """Run numbers of one client's rows.
 
     In time order a run ends where a row is missing or the time makes a leap; in any order where the source changes.
@@ -178,7 +190,7 @@ def _normal_rows(
     """Leaves out anomalous rows, holds some out, and breaks the runs at both."""
     label = dataset.train.label[rows]
     anomalies_before = np.cumsum(label)[~label]
-    rows, runs = rows[~label], _runs(dataset, dataset.train, rows)[~label]
+    rows, runs = rows[~label], client_runs(dataset, dataset.train, rows)[~label]
     held_out = held_out_rows(len(rows), validation_fraction, length, ordered=dataset.row_order != "none", rng=rng)
     breaks = np.zeros(len(rows), bool)
     breaks[1:] = (np.diff(runs) != 0) | (np.diff(anomalies_before) != 0) | (np.diff(held_out.astype(int)) != 0)
@@ -186,22 +198,10 @@ def _normal_rows(
 
 
 def _fit(
-    table: Table,
-    clients: list[_ClientRows],
-    scope: EncodingScope,
-    clip: float,
-    deviation_floor: float,
-    min_category_count: int,
+    table: Table, clients: list[_ClientRows], scope: EncodingScope, fit: Callable[[list[EncodingSums]], Encoder]
 ) -> tuple[tuple[Encoder, ...], int]:
     """The encoding of each client, and the bytes that the clients send for it."""
-    sums: list[EncodingSums] = [encoding_sums(table.take(c.rows[~c.held_out])) for c in clients]
-
-    def fit(sums: list[EncodingSums]) -> Encoder:
-        names = table.numeric_names + table.categorical_names
-        return fit_encoder(
-            sums, names, clip=clip, deviation_floor=deviation_floor, min_category_count=min_category_count
-        )
-
+    sums = [encoding_sums(table.take(c.rows[~c.held_out])) for c in clients]
     shared = fit(sums)
     if scope == "global":
         return (shared,) * len(clients), sum(s.num_bytes for s in sums)

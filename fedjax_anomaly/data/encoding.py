@@ -137,6 +137,7 @@ def fit_encoder(
     clip: float = 5.0,
     deviation_floor: float = 0.05,
     min_category_count: int = 10,
+    vocabularies: tuple[tuple[str, ...], ...] | None = None,
 ) -> Encoder:
     """Fits the encoding from the clients' sums, as a server could that only sees their total.
 
@@ -147,6 +148,8 @@ def fit_encoder(
       deviation_floor: least standard deviation, in units of the signed log1p; it keeps a column that is all but
         constant in training from turning any change into a huge value.
       min_category_count: a category that occurs less often in all clients together shares the rare/unknown bucket.
+      vocabularies: categories with a bucket of their own, of each categorical column; None takes those that are common
+        enough here.
 
     Guarantees:
       Equal to fitting on all clients' rows at once (test:
@@ -159,7 +162,9 @@ def fit_encoder(
         raise ValueError("there is no normal training row to fit the encoding on; give training data with normal rows.")
     mean = total.total / total.count
     variance = np.maximum(total.squares / total.count - np.square(mean), 0.0)
-    vocabularies = tuple(
-        tuple(sorted(name for name, n in counts.items() if n >= min_category_count)) for counts in total.category_counts
-    )
+    if vocabularies is None:
+        vocabularies = tuple(
+            tuple(sorted(name for name, n in counts.items() if n >= min_category_count))
+            for counts in total.category_counts
+        )
     return Encoder(mean, np.maximum(np.sqrt(variance), deviation_floor), vocabularies, clip, column_names)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from fedjax_anomaly.federated.algorithm import (
 )
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.local_training import local_training
-from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+from fedjax_anomaly.federated.parallel import ClientMap, client_map, clients_mesh
 from fedjax_anomaly.models.dense_autoencoder import dense_autoencoder
 from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_columns, lstm_autoencoder
 from fedjax_anomaly.privacy import mechanisms
@@ -61,6 +61,7 @@ class Experiment:
       algorithm: a federated round.
       mesh: the devices that the clients are divided over.
       summaries: Float[C, D], the clients' data summaries.
+      assignment: Int32[clients of `train`], who shares a model from the start; zeros where IFCA decides every round.
       train: what is trained on; the clients' data, or all of it as one client's.
       assign: state -> Int[C], the model of each client.
       num_clusters: K, as given or as picked.
@@ -75,6 +76,7 @@ class Experiment:
     algorithm: FederatedAlgorithm
     mesh: jax.sharding.Mesh
     summaries: np.ndarray
+    assignment: np.ndarray
     train: ClientData
     assign: Callable[[FederatedState, ClientData], jax.Array]
     num_clusters: int
@@ -83,44 +85,34 @@ class Experiment:
     download_bytes: int
 
 
-def build(config: Config, dataset: Dataset | None = None) -> Experiment:
+def build(
+    config: Config, dataset: Dataset | None = None, *, vocabularies: tuple[tuple[str, ...], ...] | None = None
+) -> Experiment:
     """Builds the parts of a run.
 
     Args:
       config: the settings.
       dataset: rows of the caller's own; None loads `config.dataset`.
+      vocabularies: see `data.fit_encoder`.
 
     Raises:
       FileNotFoundError: when raw files are missing.
       ValueError: for data or settings that do not fit together.
     """
-    dataset = _load(config) if dataset is None else dataset
+    dataset = load_dataset(config) if dataset is None else dataset
     config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
-    federation = _federation(config, dataset)
+    federation = _federation(config, dataset, vocabularies)
     model = _model(config, federation)
     summaries = clustering.data_summaries(federation.train)
     centralized = config.method == "centralized"
-    clusters = _clustering(config, federation, model, summaries)
+    assignment = _assignment(config, federation.num_clients, summaries)
+    clusters = _clustering(config, federation, model, assignment)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
     privacy = _privacy(config, trees.num_elements(params), num_clusters)
     mesh = clients_mesh()
-    algorithm = clustered_fedavg(
-        model.init,
-        local_training(
-            model.loss,
-            optimizers.client_optimizer(config.client_optimizer, config.learning_rate),
-            window_length=federation.window_length,
-            batch_size=config.batch_size,
-            local_epochs=config.local_epochs,
-            proximal_mu=config.proximal_mu,
-        ),
-        clusters,
-        _aggregator(config, privacy, num_clusters),
-        optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
-        sample_cohort=_cohort(config),
-        map_clients=client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh),
-    )
+    map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
+    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients)
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
@@ -130,6 +122,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
         algorithm,
         mesh,
         summaries,
+        assignment,
         pooled(federation.train) if centralized else federation.train,
         (lambda state, data: jnp.zeros(federation.num_clients, jnp.int32)) if centralized else algorithm.assign,
         num_clusters,
@@ -139,7 +132,60 @@ def build(config: Config, dataset: Dataset | None = None) -> Experiment:
     )
 
 
-def _load(config: Config) -> Dataset:
+class Tunables(NamedTuple):
+    """The settings of the algorithm that may be traced, one value or one for each member of a compiled run."""
+
+    learning_rate: float | jax.Array
+    proximal_mu: float | jax.Array
+    noise_multiplier: float | jax.Array
+
+
+def tunables(config: Config, privacy: PrivacyPlan | None) -> Tunables:
+    """What a config says of them."""
+    return Tunables(config.learning_rate, config.proximal_mu, 0.0 if privacy is None else privacy.noise_multiplier)
+
+
+def build_algorithm(
+    config: Config,
+    federation: Federation,
+    model: Autoencoder,
+    clusters: Clustering,
+    privacy: PrivacyPlan | None,
+    map_clients: ClientMap,
+    tuned: Tunables | None = None,
+) -> FederatedAlgorithm:
+    """A federated round.
+
+    Args:
+      config: the settings.
+      federation: for the length of its windows.
+      model: what is trained.
+      clusters: who shares a model.
+      privacy: None without differential privacy.
+      map_clients: the map over clients.
+      tuned: in place of the config's own; None takes these.
+    """
+    tuned = tunables(config, privacy) if tuned is None else tuned
+    return clustered_fedavg(
+        model.init,
+        local_training(
+            model.loss,
+            optimizers.client_optimizer(config.client_optimizer, tuned.learning_rate),
+            window_length=federation.window_length,
+            batch_size=config.batch_size,
+            local_epochs=config.local_epochs,
+            proximal_mu=tuned.proximal_mu,
+        ),
+        clusters,
+        _aggregator(config, privacy, tuned.noise_multiplier, clusters.num_clusters),
+        optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+        sample_cohort=_cohort(config),
+        map_clients=map_clients,
+    )
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The rows that a config names."""
     return load(
         config.dataset,
         data_dir=config.data_dir or None,
@@ -156,7 +202,7 @@ def _num_sources(dataset: Dataset) -> int:
     return len(np.unique(dataset.train.source.codes))
 
 
-def _federation(config: Config, dataset: Dataset) -> Federation:
+def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str, ...], ...] | None) -> Federation:
     if config.difference_columns:
         dataset = with_differences(dataset)
     if config.score_smoothing > 1 and dataset.row_order == "none":
@@ -187,6 +233,7 @@ def _federation(config: Config, dataset: Dataset) -> Federation:
         clip=config.encoding_clip,
         deviation_floor=config.deviation_floor,
         min_category_count=config.min_category_count,
+        vocabularies=vocabularies,
         seed=config.seed,
     )
 
@@ -207,15 +254,22 @@ def _model(config: Config, federation: Federation) -> Autoencoder:
     )
 
 
-def _clustering(config: Config, federation: Federation, model: Autoencoder, summaries: np.ndarray) -> Clustering:
-    if config.method == "local_only":
-        return clustering.fixed(np.arange(federation.num_clients))
+def _assignment(config: Config, num_clients: int, summaries: np.ndarray) -> np.ndarray:
+    """Int32, the cluster of each client that is trained on."""
     if config.method == "centralized":
-        return clustering.single(1)
+        return np.zeros(1, np.int32)
+    if config.method == "local_only":
+        return np.arange(num_clients, dtype=np.int32)
+    if config.clustering == "ifca":
+        return np.zeros(num_clients, np.int32)
+    wanted = None if config.num_clusters == "auto" else int(config.num_clusters)
+    return clustering.similarity_assignment(summaries, wanted, seed=config.seed)
+
+
+def _clustering(config: Config, federation: Federation, model: Autoencoder, assignment: np.ndarray) -> Clustering:
     if config.clustering == "ifca":
         return clustering.ifca(model.loss, int(config.num_clusters), window_length=federation.window_length)
-    wanted = None if config.num_clusters == "auto" else int(config.num_clusters)
-    return clustering.fixed(clustering.similarity_assignment(summaries, wanted, seed=config.seed))
+    return clustering.fixed(assignment)
 
 
 def _cohort(config: Config):  # noqa: ANN202
@@ -237,8 +291,10 @@ def _privacy(config: Config, num_parameters: int, num_clusters: int) -> PrivacyP
     return PrivacyPlan(release, noise_multiplier, ratio)
 
 
-def _aggregator(config: Config, privacy: PrivacyPlan | None, num_clusters: int) -> Aggregator:
+def _aggregator(
+    config: Config, privacy: PrivacyPlan | None, noise_multiplier: float | jax.Array, num_clusters: int
+) -> Aggregator:
     if privacy is None:
         return aggregation.weighted_sum()
-    mechanism = mechanisms.gaussian(config.clip_norm, privacy.noise_multiplier)
+    mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)
     return aggregation.private(aggregation.weighted_sum(), mechanism, config.cohort_size / num_clusters)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from fedjax_anomaly.federated.algorithm import FederatedState
@@ -28,7 +29,7 @@ class Checkpoints:
 
     def save(self, state: FederatedState) -> None:
         """Stores a state; an existing checkpoint of the same round is kept."""
-        done = int(state.round)
+        done = int(np.max(state.round))  # The members of one compiled run are at the same round.
         if done not in self._manager.all_steps():
             self._manager.save(done, args=ocp.args.StandardSave(jax.device_get(state)))
 

@@ -102,8 +102,8 @@ def train(
             state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
             rounds = int(state.round) - done
             round_seconds.append((time.perf_counter() - begin) / rounds)
-            records = _records(done, rounds, info, validation_loss)
-            _check_finite(records, done, checkpoint_dir)
+            records = round_records(done, rounds, info, validation_loss)
+            check_finite(records, done, checkpoint_dir)
             done += rounds
             if checkpoints:
                 checkpoints.save(state)
@@ -139,20 +139,29 @@ def _compiled_chunk(
 
 def _validation_loss(experiment: Experiment) -> Callable[[FederatedState, Any], jax.Array]:
     """Mean loss of a fixed sample of held-out normal windows, each under its own client's model."""
-    length = experiment.federation.window_length
-    sample = sample_windows(experiment.federation.validation, length, _VALIDATION_WINDOWS)
-    client = sample.client[sample.starts]
-    windows = sample.series.reshape(len(sample.starts), length, -1)
+    windows, client = validation_sample(experiment)
 
     def loss(state: FederatedState, data: Any) -> jax.Array:
-        cluster = experiment.assign(state, data)[client]
-        losses = jax.lax.map(lambda model: experiment.model.loss(model, jnp.asarray(windows)), state.params)
-        return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
+        return mean_loss(experiment, state.params, experiment.assign(state, data)[client], jnp.asarray(windows))
 
     return loss
 
 
-def _records(done: int, rounds: int, info: Any, validation_loss: jax.Array) -> list[dict[str, Any]]:
+def validation_sample(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    """Float[N, T, F] and Int[N]: held-out normal windows, evenly spaced, and their clients."""
+    length = experiment.federation.window_length
+    sample = sample_windows(experiment.federation.validation, length, _VALIDATION_WINDOWS)
+    return sample.series.reshape(len(sample.starts), length, -1), sample.client[sample.starts]
+
+
+def mean_loss(experiment: Experiment, params: Any, cluster: jax.Array, windows: jax.Array) -> jax.Array:
+    """The mean loss of windows, each under the model of its cluster."""
+    losses = jax.lax.map(lambda model: experiment.model.loss(model, windows), params)
+    return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
+
+
+def round_records(done: int, rounds: int, info: Any, validation_loss: jax.Array) -> list[dict[str, Any]]:
+    """One record for each round of a chunk."""
     columns = {
         "train_loss": info.train_loss,
         "validation_loss": validation_loss,
@@ -163,7 +172,8 @@ def _records(done: int, rounds: int, info: Any, validation_loss: jax.Array) -> l
     return [{"round": done + 1 + i, **{name: column[i] for name, column in values.items()}} for i in range(rounds)]
 
 
-def _check_finite(records: list[dict[str, Any]], last_good: int, checkpoint_dir: Path | None) -> None:
+def check_finite(records: list[dict[str, Any]], last_good: int, checkpoint_dir: Path | None) -> None:
+    """Raises Diverged, naming the round and the way out."""
     for record in records:
         if not np.isfinite([record["train_loss"], record["validation_loss"], record["update_norm"]]).all():
             kept = (

@@ -16,17 +16,17 @@ from fedjax_anomaly.types import ClientData, PyTree
 _HARTIGAN_BOUND = 10.0
 
 
-def fixed(assignment: np.ndarray, num_clusters: int | None = None) -> Clustering:
+def fixed(assignment: np.ndarray | jax.Array, num_clusters: int | None = None) -> Clustering:
     """A given assignment: all zeros is FedAvg, one cluster per client is local-only training.
 
     The models of all clusters start from the same parameters.
 
     Args:
-      assignment: Int[C], the cluster of each client.
+      assignment: Int[C], the cluster of each client; traced only together with a number of clusters.
       num_clusters: K; None takes the largest cluster number plus one.
     """
-    assignment = np.asarray(assignment, np.int32)
-    num_clusters = int(assignment.max()) + 1 if num_clusters is None else num_clusters
+    if num_clusters is None:
+        num_clusters = int(np.max(assignment)) + 1
 
     def init_params(key: jax.Array, init: Callable[[jax.Array], PyTree]) -> PyTree:
         return trees.stack(init(key), num_clusters)
@@ -34,7 +34,7 @@ def fixed(assignment: np.ndarray, num_clusters: int | None = None) -> Clustering
     def init(key: jax.Array, data: ClientData) -> PyTree:
         if len(data.starts) != len(assignment):
             raise ValueError(f"the clustering is for {len(assignment)} clients, but the data has {len(data.starts)}.")
-        return jnp.asarray(assignment)
+        return jnp.asarray(assignment, jnp.int32)
 
     def assign(state: PyTree, params: PyTree, data: ClientData, client: jax.Array) -> jax.Array:
         return state[client]

@@ -32,7 +32,7 @@ def local_training(
     window_length: int,
     batch_size: int,
     local_epochs: int = 1,
-    proximal_mu: float = 0.0,
+    proximal_mu: float | jax.Array = 0.0,
 ) -> TrainClient:
     """Builds the function that trains one client.
 
@@ -46,7 +46,7 @@ def local_training(
       window_length: T.
       batch_size: B.
       local_epochs: passes over the client's windows.
-      proximal_mu: weight of FedProx's term mu/2 ||params - start||^2.
+      proximal_mu: weight of FedProx's term mu/2 ||params - start||^2; may be traced.
 
     Guarantees:
       Padding changes nothing (test: `tests/federated/test_local_training.py::test_padding_changes_nothing`).
@@ -62,7 +62,7 @@ def local_training(
     def objective(params: PyTree, start: PyTree, windows: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         losses = jnp.where(mask, loss(params, windows), 0.0)
         value = jnp.sum(losses) / jnp.maximum(jnp.sum(mask.astype(losses.dtype)), 1.0)
-        if proximal_mu:
+        if not (isinstance(proximal_mu, float) and proximal_mu == 0.0):
             value += 0.5 * proximal_mu * optax.tree.norm(optax.tree.sub(params, start), squared=True)
         return value, jnp.sum(losses)
 

@@ -1,10 +1,11 @@
 """The optimizers that a configuration can name; a library user passes any optax optimizer."""
 
+import jax
 import optax
 
 
-def client_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-    """The optimizer of local training: `sgd`, `momentum` (0.9), `adam` or `adamw`."""
+def client_optimizer(name: str, learning_rate: float | jax.Array) -> optax.GradientTransformation:
+    """The optimizer of local training: `sgd`, `momentum` (0.9), `adam` or `adamw`; the learning rate may be traced."""
     optimizers = {
         "sgd": lambda: optax.sgd(learning_rate),
         "momentum": lambda: optax.sgd(learning_rate, momentum=0.9),

@@ -22,15 +22,16 @@ class PrivacyMechanism(NamedTuple):
     clip: Callable[[PyTree], PyTree]
     add_noise: Callable[[jax.Array, PyTree], PyTree]
     sensitivity: float
-    noise_std: float
+    noise_std: float | jax.Array
 
 
-def gaussian(clip_norm: float, noise_multiplier: float) -> PrivacyMechanism:
+def gaussian(clip_norm: float, noise_multiplier: float | jax.Array) -> PrivacyMechanism:
     """The Gaussian mechanism on a sum of updates, each clipped to an L2 norm.
 
     Args:
       clip_norm: bound S on the L2 norm of one update over all its leaves.
-      noise_multiplier: z; the noise on every coordinate of the sum has standard deviation z S.
+      noise_multiplier: z; the noise on every coordinate of the sum has standard deviation z S. It may be traced,
+        and is not checked then.
 
     Raises:
       ValueError: when `clip_norm` is not positive or `noise_multiplier` is negative.
@@ -43,7 +44,7 @@ def gaussian(clip_norm: float, noise_multiplier: float) -> PrivacyMechanism:
 
     if not clip_norm > 0.0:
         raise ValueError(f"clip_norm={clip_norm} must be positive.")
-    if noise_multiplier < 0.0:
+    if not isinstance(noise_multiplier, jax.Array) and noise_multiplier < 0.0:
         raise ValueError(f"noise_multiplier={noise_multiplier} must not be negative.")
     noise_std = clip_norm * noise_multiplier
 

@@ -89,7 +89,28 @@ class Console:
         ):
             self._console.print(line, markup=False)
 
+    def summaries(self, result: Mapping[str, Any], output_dir: Path) -> None:
+        """Prints the headline metrics of many seeds: their means and standard deviations over seeds."""
+        self._close_bar()
+        seeds = len(result["settings"][0]["seeds"])
+        table = Table(title=f"{result['dataset']['name']}: mean and standard deviation over {seeds} seed(s)")
+        for name in ("setting", *_METRICS):
+            table.add_column(name, justify="left" if name == "setting" else "right")
+        for setting in result["settings"]:
+            text = ", ".join(f"{name}={value:g}" for name, value in setting["setting"].items())
+            table.add_row(text, *(_mean_and_deviation(setting["test"][name]) for name in _METRICS))
+        self._console.print(table)
+        self._console.print(f"threshold: {result['threshold_rule']}", markup=False)
+        self._console.print(f"results of all and of each member: {output_dir}", markup=False)
+
     def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _mean_and_deviation(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return "-"
+    deviation = "" if summary["std"] is None else f" ± {summary['std']:.3f}"
+    return f"{summary['mean']:.3f}{deviation}"
