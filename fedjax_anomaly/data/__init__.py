@@ -1,5 +1,6 @@
 """Data sets, encoding, windows and the division over clients; NumPy only."""
 
+from fedjax_anomaly.data.arrays import from_arrays
 from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.encoding import Encoder, encoding_sums, fit_encoder
 from fedjax_anomaly.data.load import load
@@ -15,6 +16,7 @@ __all__ = [
     "encoding_sums",
     "federate",
     "fit_encoder",
+    "from_arrays",
     "load",
     "partition",
 ]

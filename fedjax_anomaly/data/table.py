@@ -160,6 +160,8 @@ class Dataset:
         real data. It maps a name in `train.source` to a group number.
       notes: sentences that a result and its report must show: where the rows are not the publisher's, or what in them
         is our reading.
+      labelled: False where nothing is known of the test rows; they are all called normal, and no test metric may be
+        computed.
     """
 
     name: str
@@ -170,3 +172,4 @@ class Dataset:
     category_columns: tuple[str, ...] = ("attack",)
     normal_groups: dict[str, int] | None = None
     notes: tuple[str, ...] = ()
+    labelled: bool = True
