@@ -79,6 +79,18 @@ def test_folders_of_training_and_test_files_are_kept_apart(tmp_path):
     np.testing.assert_array_equal(dataset.test.time, [180, 240, 180, 240])
 
 
+def test_training_files_may_be_labelled_and_hold_many_clients(tmp_path):
+    write(tmp_path / "train" / "all.csv", "cpu,host,kind\n1,x,0\n2,y,1\n3,x,0\n")
+    write(tmp_path / "test" / "later.csv", "cpu,host,kind\n4,y,0\n5,x,1\n")
+    dataset = load_files(tmp_path, client_column="host", label_column="kind")
+    np.testing.assert_array_equal(dataset.train.numeric[:, 0], [1, 3, 2])
+    assert dataset.train.label.tolist() == [False, False, True]
+    np.testing.assert_array_equal(dataset.test.numeric[:, 0], [5, 4])
+    assert dataset.test.label.tolist() == [True, False]
+    (tmp_path / "test" / "later.csv").write_text("cpu,host\n4,y\n5,x\n")
+    refuse(r"^label_column=kind is not in \S+/later\.csv", tmp_path, client_column="host", label_column="kind")
+
+
 def test_one_file_is_divided_by_its_column_of_clients(tmp_path):
     rows = [(row, row % 3) for row in range(30)]
     path = write(tmp_path / "all.csv", "cpu,host\n" + "".join(f"{cpu},{host}\n" for cpu, host in rows))
