@@ -62,10 +62,18 @@ class Config:
         "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
     )
     num_clients: int = _option(20, "Clients of the federation; 0 takes one per source (service, machine, pod).")
-    partition: Scheme = _option("natural", "How rows are divided over the clients.")
+    partition: Scheme = _option(
+        "natural",
+        "How clients differ: in which rows they hold (dirichlet, quantity, natural, shards), in the scale of their "
+        "numeric columns (feature_shift), in which attack they call normal (concept_shift), or not at all (iid).",
+    )
     partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
     dirichlet_alpha: float = _option(
         0.5, "Concentration of the dirichlet and quantity partitions; smaller is more skewed."
+    )
+    shards_per_client: int = _option(2, "Shards of each client in the shards partition; fewer is more skewed.")
+    shift_strength: float = _option(
+        1.0, "Deviation of the logarithm of each client's gains in the feature_shift partition; 0 is iid."
     )
     validation_fraction: float = _option(0.1, "Share of each client's normal training rows held out for the threshold.")
     min_client_windows: int = _option(16, "Least number of training windows that a client must have.")
@@ -273,6 +281,7 @@ _AT_LEAST: dict[str, float] = dict.fromkeys(
     (
         "num_seeds",
         "telemetry_services",
+        "shards_per_client",
         "score_smoothing",
         "min_client_windows",
         "min_category_count",
@@ -290,6 +299,7 @@ _AT_LEAST |= dict.fromkeys(
     (
         "seed",
         "num_clients",
+        "shift_strength",
         "window_length",
         "window_stride",
         "scoring_stride",

@@ -32,7 +32,7 @@ def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     [
         (["--dataset=nsl_kdd", "--data_dir=nowhere"], "nowhere"),
         (["--clustering=ifca"], "clustering=ifca needs a number of models"),
-        (["--partition=zipf"], "value should be one of <iid|dirichlet|quantity|natural>"),
+        (["--partition=zipf"], "value should be one of <iid|dirichlet|quantity|natural|shards|"),
         (["--num_clinets=3"], "Unknown command line flag 'num_clinets'"),
         (["--num_clients=21"], "needs at least num_clients=21 values of 'source'"),
         (["extra"], "unknown argument 'extra'"),

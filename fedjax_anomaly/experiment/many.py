@@ -174,7 +174,7 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
     }
 
 
-_SUMMARIZED = ("test", "oracle", "timing", "latency_ms", "communication")
+_SUMMARIZED = ("test", "oracle", "timing", "latency_ms", "communication", "heterogeneity")
 
 
 def _summaries(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

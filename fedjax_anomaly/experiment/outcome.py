@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
 from fedjax_anomaly.data.clients import Federation
+from fedjax_anomaly.data.heterogeneity import MEASURE, heterogeneity
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
 from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
 from fedjax_anomaly.detection.latency import event_latency_ms
@@ -182,6 +183,7 @@ def result(
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
+        "heterogeneity": _heterogeneity(federation),
         "test": test | {"threshold_rule": threshold_rule(experiment)},
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),
@@ -230,6 +232,11 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "window_length": federation.window_length,
         "notes": list(dataset.notes),
     }
+
+
+def _heterogeneity(federation: Federation) -> dict[str, Any]:
+    """From the rows as read, since a client's own encoding would even out what the client differs in."""
+    return {"measure": MEASURE} | dataclasses.asdict(heterogeneity(federation.dataset.train, federation.train_client))
 
 
 def _timing(trained: Trained | None, history: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:

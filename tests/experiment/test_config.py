@@ -84,6 +84,8 @@ def test_there_is_a_preset_for_every_data_set():
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be positive"),
         ({"clients_per_round": 21}, "clients_per_round=21 must be at most num_clients=20"),
+        ({"shards_per_client": 0}, "shards_per_client=0 must be at least 1"),
+        ({"shift_strength": -1.0}, "shift_strength=-1.0 must be at least 0"),
         ({"num_clusters": "many"}, "num_clusters='many' must be a positive number or auto"),
         ({"clustering": "ifca"}, "clustering=ifca needs a number of models, but num_clusters=1"),
         ({"clustering": "ifca", "num_clusters": "auto"}, "num_clusters=auto"),
