@@ -4,12 +4,14 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from fedjax_anomaly import Config, data
 from fedjax_anomaly.data.own_files import load_files
+from fedjax_anomaly.data.partition import Scheme
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -102,7 +104,19 @@ def test_the_example_of_a_data_set_reads_its_files(tmp_path):
         example["load_flows"](tmp_path / "absent")
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md"])
+def test_the_example_of_a_shift_runs(capsys):
+    names = run_block("partitions.md")
+    assert names["dataset"].notes
+    assert "iid_reference=" in capsys.readouterr().out
+
+
+def test_every_partition_is_described_and_measured():
+    lines = (DOCS / "partitions.md").read_text().splitlines()
+    for scheme in get_args(Scheme):
+        assert sum(line.startswith((f"| `{scheme}` |", f"| {scheme} |")) for line in lines) == 2
+
+
+@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md"])
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for field in dataclasses.fields(Config)} | set(inspect.signature(data.load).parameters)
     flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile"}
