@@ -102,6 +102,15 @@ def test_each_client_tolerates_one_kind_wholly_and_no_other(test_kinds):
     np.testing.assert_array_equal(after.train.numeric, data.train.numeric)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_are_tolerated_by_equally_many_clients(seed):
+    data = attacked()
+    after, (train_client, _) = shifted(data, "concept_shift", 6, seed)
+    changed = data.train.attack.codes != after.train.attack.codes
+    pairs = set(zip(train_client[changed], data.train.attack.take(changed).strings(), strict=True))
+    assert sorted(kind for _, kind in pairs) == ["flood"] * 2 + ["scan"] * 2 + ["worm"] * 2
+
+
 def test_kinds_follow_the_seed_and_are_told():
     data = attacked()
     clients = partition(data, "concept_shift", 4, seed=0)
