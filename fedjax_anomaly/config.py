@@ -14,7 +14,7 @@ from fedjax_anomaly.data.partition import Scheme
 from fedjax_anomaly.detection.anomaly_score import ScoreRule
 from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
 
-DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha"]
+DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha", "files"]
 
 Method = Literal[
     "federated",
@@ -53,6 +53,10 @@ class Config:
     sweep: str = _option(
         "", f"Values of one setting to run side by side, as NAME=VALUE,VALUE; NAME is one of {', '.join(SWEPT)}."
     )
+    client_column: str = _option("", "Column of the client in the one file of dataset=files; empty: a file per client.")
+    time_column: str = _option("", "Column of times in dataset=files; empty: rows are evenly spaced.")
+    label_column: str = _option("", "Column of labels in dataset=files; empty: no test metric is computed.")
+    test_fraction: float = _option(0.3, "Share of each client's rows, the last ones, tested on in dataset=files.")
     telemetry_services: int = _option(20, "Services of the simulated fleet.")
     telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
 
@@ -61,7 +65,9 @@ class Config:
         "How the detector is trained: in rounds of the federation, on all clients' rows in one place, by each client "
         "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
     )
-    num_clients: int = _option(20, "Clients of the federation; 0 takes one per source (service, machine, pod).")
+    num_clients: int = _option(
+        0, "Clients of the federation; 0 takes one per source (service, machine, pod, file), or 20 where rows name none."
+    )
     partition: Scheme = _option(
         "natural",
         "How clients differ: in which rows they hold (dirichlet, quantity, natural, shards), in the scale of their "
@@ -165,6 +171,7 @@ class Config:
         for name in _POSITIVE:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        self._check_files()
         self._check_method()
         self.members()
         self._check_clusters()
@@ -172,6 +179,16 @@ class Config:
         if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
+            )
+
+    def _check_files(self) -> None:
+        if not 0.0 < self.test_fraction < 1.0:
+            raise ValueError(f"test_fraction={self.test_fraction} must lie in (0, 1).")
+        own = {f.name: f.default for f in dataclasses.fields(self) if f.name in _OF_FILES}
+        given = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
+        if given and self.dataset != "files":
+            raise ValueError(
+                f"{_flag_text(given)} has no effect with dataset={self.dataset}; give --dataset=files or leave it out."
             )
 
     def _check_method(self) -> None:
@@ -276,6 +293,9 @@ class Config:
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         ]
 
+
+_OF_FILES = ("client_column", "time_column", "label_column", "test_fraction")
+"""The settings that say how a user's own files are read."""
 
 _AT_LEAST: dict[str, float] = dict.fromkeys(
     (

@@ -36,6 +36,9 @@ from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_
 from fedjax_anomaly.types import ClientData
 
 
+_CLIENTS_WITHOUT_SOURCES = 20
+
+
 @dataclasses.dataclass(frozen=True)
 class PrivacyPlan:
     """Client-level differential privacy as it will be carried out.
@@ -101,7 +104,7 @@ def build(
       ValueError: for data or settings that do not fit together.
     """
     dataset = load_dataset(config) if dataset is None else dataset
-    config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
+    config = dataclasses.replace(config, num_clients=config.num_clients or _num_clients(dataset))
     federation = _federation(config, dataset, vocabularies)
     model = _model(config, federation)
     summaries = clustering.data_summaries(federation.train)
@@ -194,12 +197,17 @@ def load_dataset(config: Config) -> Dataset:
         seed=config.seed,
         num_services=config.telemetry_services,
         load_profile=config.telemetry_load,
+        client_column=config.client_column,
+        time_column=config.time_column,
+        label_column=config.label_column,
+        test_fraction=config.test_fraction,
     )
 
 
-def _num_sources(dataset: Dataset) -> int:
+def _num_clients(dataset: Dataset) -> int:
+    """One per source, or the paper's number where rows name none."""
     if dataset.train.source is None:
-        raise ValueError(f"num_clients=0 takes one client per source, but {dataset.name!r} names none; give a number.")
+        return _CLIENTS_WITHOUT_SOURCES
     return len(np.unique(dataset.train.source.codes))
 
 

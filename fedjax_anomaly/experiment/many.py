@@ -151,7 +151,8 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
 
     Returns:
       `settings`: for each swept value (one entry without a sweep) the value, the seeds, and of every number in the
-      members' results its mean, standard deviation, bootstrap interval and values over seeds. `paired`: for every two
+      members' results its mean, standard deviation, bootstrap interval and values over seeds; no `test` and `oracle`
+      where the test rows bear no labels. `paired`: for every two
       swept values the paired test of their F1 and AUROC, by seed; None where there are no two.
     """
     members = config.members()
@@ -161,20 +162,20 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
         {
             "setting": {name: getattr(members[group[0]], name)} if name else {},
             "seeds": [members[i].seed for i in group],
-            **{part: _summaries([results[i][part] for i in group]) for part in _SUMMARIZED},
+            **{part: _summaries([results[i][part] for i in group]) for part in _SUMMARIZED if results[0][part]},
         }
         for group in groups
     ]
     return {
         "dataset": results[0]["dataset"],
         "method": results[0]["method"],
-        "threshold_rule": results[0]["test"]["threshold_rule"],
+        "threshold_rule": results[0]["alarms"]["threshold_rule"],
         "settings": settings,
-        "paired": _paired(settings) if len(settings) > 1 and config.num_seeds > 1 else None,
+        "paired": _paired(settings) if len(settings) > 1 and config.num_seeds > 1 and results[0]["test"] else None,
     }
 
 
-_SUMMARIZED = ("test", "oracle", "timing", "latency_ms", "communication", "heterogeneity")
+_SUMMARIZED = ("alarms", "test", "oracle", "timing", "latency_ms", "communication", "heterogeneity")
 
 
 def _summaries(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -135,7 +135,12 @@ def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
 
 
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
-    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them."""
+    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
+
+    Nothing where the test rows bear no labels.
+    """
+    if not experiment.federation.dataset.labelled:
+        return {}
     detector = calibrate(experiment, state)
     federation = experiment.federation
     sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
@@ -175,22 +180,56 @@ def result(
       history: one record per round since round 1.
       total_seconds: of the whole run.
     """
-    test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
     federation = experiment.federation
-    if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
-        test["time_order"] = _time_order(federation, test_rows, detector)
+    test, oracle = _metrics(experiment, detector, test_rows) if federation.dataset.labelled else (None, None)
     method = experiment.config.method
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
         "heterogeneity": _heterogeneity(federation),
-        "test": test | {"threshold_rule": threshold_rule(experiment)},
+        "alarms": _alarms(experiment, detector, test_rows),
+        "test": test,
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),
         "latency_ms": detector.event_latency_ms(),
         "communication": _communication(experiment, history),
         "privacy": _privacy(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
+    }
+
+
+def _metrics(
+    experiment: Experiment, detector: Detector, test_rows: ScoredRows
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What needs the labels of the test rows: `test` and `oracle`."""
+    test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
+    federation = experiment.federation
+    if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
+        test["time_order"] = _time_order(federation, test_rows, detector)
+    return test | {"threshold_rule": threshold_rule(experiment)}, oracle
+
+
+def _alarms(experiment: Experiment, detector: Detector, test_rows: ScoredRows) -> dict[str, Any]:
+    """What is known without any label: how many rows raised an alarm."""
+    alarm = test_rows.alarms(detector.thresholds)
+    num_clients = experiment.federation.num_clients
+    rows = np.bincount(test_rows.client, minlength=num_clients)
+    alarms = np.bincount(test_rows.client, weights=alarm, minlength=num_clients).astype(int)
+    return {
+        "threshold_rule": threshold_rule(experiment),
+        "test_rows": len(alarm),
+        "alarm_rows": int(alarm.sum()),
+        "alarm_rate": float(alarm.mean()),
+        "per_client": [
+            {
+                "client": c,
+                "threshold": float(detector.thresholds[c]),
+                "rows": int(rows[c]),
+                "alarm_rows": int(alarms[c]),
+                "alarm_rate": float(alarms[c] / rows[c]) if rows[c] else None,
+            }
+            for c in range(num_clients)
+        ],
     }
 
 
@@ -227,7 +266,7 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "train_windows": int(federation.train.mask.sum()),
         "test_windows": len(federation.test.starts),
         "test_rows": len(test_rows.label),
-        "anomaly_fraction": float(test_rows.label.mean()),
+        "anomaly_fraction": float(test_rows.label.mean()) if dataset.labelled else None,
         "row_order": dataset.row_order,
         "window_length": federation.window_length,
         "notes": list(dataset.notes),

@@ -58,7 +58,7 @@ def draw_figures(
         stretch = _stretch(experiment, detector)
         if stretch is not None:
             add("stretch", "A stretch of one client's test rows", *stretch)
-    if result["test"]["per_attack"]:
+    if result["test"] and result["test"]["per_attack"]:
         add("attacks", "Recall per attack", *_attacks(test_rows, result))
     add("partition", "Who got what", *_partition(experiment))
     if experiment.config.method == "federated":
@@ -93,7 +93,7 @@ def _scores(detector: Detector, test_rows: ScoredRows, result: dict[str, Any]) -
         float(thresholds[0]) if len(thresholds) == 1 else thresholds,
         "threshold",
     )
-    return f"Distribution of anomaly scores. Threshold: {result['test']['threshold_rule']}.", figure
+    return f"Distribution of anomaly scores. Threshold: {result['alarms']['threshold_rule']}.", figure
 
 
 def _attacks(test_rows: ScoredRows, result: dict[str, Any]) -> tuple[str, Any]:

@@ -69,7 +69,7 @@ def write_report(
       `tests/reporting/test_report.py::test_the_page_refers_to_nothing_outside_of_itself`).
     """
     sections = [
-        _headline(result.get("test"), result.get("oracle")),
+        _headline(result.get("test"), result.get("oracle"), result.get("alarms") or {}),
         _dataset(result["dataset"]),
         *_breakdowns(result.get("test")),
         _cost(result["timing"], result["latency_ms"], result["communication"]),
@@ -85,9 +85,9 @@ def write_report(
     write_atomically(path, page.page(title, [section for section in sections if section]).encode())
 
 
-def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None) -> str:
+def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None, alarms: Mapping[str, Any]) -> str:
     if test is None:
-        return page.section("Detection on the test rows", page.paragraph("The test rows carry no labels."))
+        return _alarms(alarms)
     parts = [
         page.table(list(_METRICS.values()), [[number(test.get(name)) for name in _METRICS]], kind="headline"),
         page.paragraph(f"Threshold: {test['threshold_rule']}. No test row and no test label had a part in it."),
@@ -105,6 +105,22 @@ def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None) 
             )
         )
     return page.section("Detection on the test rows", *parts)
+
+
+def _alarms(alarms: Mapping[str, Any]) -> str:
+    """What can be said without labels."""
+    rows, raised = count(alarms.get("test_rows")), count(alarms.get("alarm_rows"))
+    clients = alarms.get("per_client", [])
+    columns = {"client": "{}", "threshold": "{:.4g}", "rows": "{:,}", "alarm_rows": "{:,}", "alarm_rate": "{:.2%}"}
+    lines = [[number(record.get(name), pattern) for name, pattern in columns.items()] for record in clients]
+    table = page.table([name.replace("_", " ") for name in columns], lines, words=1)
+    return page.section(
+        "Alarms on the test rows",
+        page.paragraph(f"{raised} of {rows} rows ({number(alarms.get('alarm_rate'), '{:.2%}')}) raised an alarm."),
+        page.paragraph(f"Threshold: {number(alarms.get('threshold_rule'))}."),
+        page.paragraph("The test rows carry no labels, so nothing is said of how many alarms are right."),
+        page.collapsed(f"{len(clients)} clients", table),
+    )
 
 
 def _dataset(dataset: Mapping[str, Any]) -> str:

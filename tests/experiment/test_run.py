@@ -206,10 +206,10 @@ def test_no_number_of_clients_takes_one_per_source(small_dataset, small_config):
     assert Config.from_json((outcome.output_dir / "config.json").read_text()).num_clients == 4
 
 
-def test_clients_by_source_need_sources(small_dataset, small_config):
-    table = dataclasses.replace(small_dataset.train, source=None)
-    with pytest.raises(ValueError, match="num_clients=0 takes one client per source, but 'telemetry' names none"):
-        build(dataclasses.replace(small_config, num_clients=0), dataclasses.replace(small_dataset, train=table))
+def test_rows_that_name_no_source_are_divided_over_twenty_clients():
+    tables = fleet.table(2000), fleet.table(200)
+    config = dataclasses.replace(SMALL, num_clients=0, num_clusters="1", partition="iid", window_length=0)
+    assert build(config, fleet.dataset(*tables)).federation.num_clients == 20
 
 
 def test_scores_of_rows_without_order_are_not_smoothed(small_config):
