@@ -135,7 +135,7 @@ def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
 
 
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
-    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
+    """Accuracy, AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
 
     Nothing where the test rows bear no labels.
     """
@@ -145,7 +145,7 @@ def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | N
     federation = experiment.federation
     sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
     test, _ = evaluate(score_test_rows(experiment, detector, sample), detector.thresholds, detector.cluster)
-    return {"test_auroc": test["auroc"], "test_f1": test["f1"]}
+    return {f"test_{name}": test[name] for name in ("accuracy", "auroc", "f1")}
 
 
 def convergence_round(validation_loss: list[float]) -> int | None:
