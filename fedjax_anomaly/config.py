@@ -66,7 +66,8 @@ class Config:
         "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
     )
     num_clients: int = _option(
-        0, "Clients of the federation; 0 takes one per source (service, machine, pod, file), or 20 where rows name none."
+        0,
+        "Clients of the federation; 0 takes one per source (service, machine, pod, file), or 20 where rows name none.",
     )
     partition: Scheme = _option(
         "natural",

@@ -42,7 +42,18 @@ def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         (["--dataset=files", "--data_dir=.", "--test_fraction=1"], "test_fraction=1.0 must lie in (0, 1)"),
         (["--resume"], "give its folder as --output_dir"),
     ],
-    ids=["data_dir", "contradiction", "choice", "flag", "clients", "argument", "resume", "column", "no files", "fraction"],
+    ids=[
+        "data_dir",
+        "contradiction",
+        "choice",
+        "flag",
+        "clients",
+        "argument",
+        "resume",
+        "column",
+        "no files",
+        "fraction",
+    ],
 )
 def test_bad_input_gets_one_clear_line_and_writes_nothing(arguments, message, tmp_path):
     done = train(*arguments, cwd=tmp_path)

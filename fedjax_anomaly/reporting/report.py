@@ -69,8 +69,10 @@ def write_report(
       `tests/reporting/test_report.py::test_the_page_refers_to_nothing_outside_of_itself`).
     """
     sections = [
+        _warnings(result),
         _headline(result.get("test"), result.get("oracle"), result.get("alarms") or {}),
-        _dataset(result["dataset"]),
+        _time_order(result.get("test")),
+        _dataset(result["dataset"], result.get("heterogeneity")),
         *_breakdowns(result.get("test")),
         _cost(result["timing"], result["latency_ms"], result["communication"]),
         _privacy(result.get("privacy")),
@@ -107,6 +109,48 @@ def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None, 
     return page.section("Detection on the test rows", *parts)
 
 
+def _warnings(result: Mapping[str, Any]) -> str:
+    """What a reader must know before the figures; nothing where there is nothing to warn of."""
+    warnings = []
+    method, privacy = result.get("method") or {}, result.get("privacy")
+    if method.get("saw_attack_labels"):
+        warnings.append(f"{method['name']} saw attack labels in training; it is no detector of unknown attacks.")
+    if privacy is not None and (privacy.get("noise_to_clip_ratio") or 0.0) > 1.0:
+        warnings.append(
+            f"The noise on a mean update is about {privacy['noise_to_clip_ratio']:.0f} times the clip norm, so that the "
+            "model is unlikely to have learned anything."
+        )
+    timing = result["timing"]
+    if timing.get("rounds_per_second") is not None and timing.get("convergence_round") is None:
+        warnings.append("The loss on held-out rows did not decrease.")
+    return page.section("Warnings", page.bullets(warnings)) if warnings else ""
+
+
+def _time_order(test: Mapping[str, Any] | None) -> str:
+    """Events and intervals, for rows in time order."""
+    metrics = (test or {}).get("time_order")
+    if not metrics:
+        return ""
+    names = {
+        "VUS-PR": number(metrics["vus_pr"]),
+        "Affiliation precision": number(metrics["affiliation_precision"]),
+        "Affiliation recall": number(metrics["affiliation_recall"]),
+        "Events with an alarm inside": f"{number(metrics['event_recall'], '{:.1%}')} of {count(metrics['num_events'])}",
+        "Delay of the first alarm, mean": number(metrics["detection_delay_seconds_mean"], "{:,.0f} s"),
+        "False alarms per day and client": number(metrics["false_alarms_per_day"], "{:.2f}"),
+        "Point-adjusted F1, inflated": number(metrics["point_adjusted_f1_inflated"]),
+    }
+    return page.section(
+        "Events in time",
+        page.facts(names),
+        page.note(
+            "A false alarm is an episode of alarms that touches no event. The point-adjusted F1 counts a whole event as "
+            "found by a single alarm, so that even random alarms score high; it stands here for comparison with "
+            f"published figures only. The plain F1 is {number((test or {}).get('f1'))}."
+        ),
+    )
+
+
 def _alarms(alarms: Mapping[str, Any]) -> str:
     """What can be said without labels."""
     rows, raised = count(alarms.get("test_rows")), count(alarms.get("alarm_rows"))
@@ -118,12 +162,12 @@ def _alarms(alarms: Mapping[str, Any]) -> str:
         "Alarms on the test rows",
         page.paragraph(f"{raised} of {rows} rows ({number(alarms.get('alarm_rate'), '{:.2%}')}) raised an alarm."),
         page.paragraph(f"Threshold: {number(alarms.get('threshold_rule'))}."),
-        page.paragraph("The test rows carry no labels, so nothing is said of how many alarms are right."),
+        page.paragraph("The test rows carry no labels. Nothing can be said of how many alarms are right."),
         page.collapsed(f"{len(clients)} clients", table),
     )
 
 
-def _dataset(dataset: Mapping[str, Any]) -> str:
+def _dataset(dataset: Mapping[str, Any], heterogeneity: Mapping[str, Any] | None) -> str:
     order = dataset.get("row_order")
     names = {
         "Name": number(dataset.get("name")),
@@ -137,6 +181,14 @@ def _dataset(dataset: Mapping[str, Any]) -> str:
         "Order of the rows": _ROW_ORDERS.get(str(order), number(order)),
     }
     notes = [page.paragraph(note) for note in dataset.get("notes", [])]
+    if heterogeneity is not None and heterogeneity["mean_pairwise_distance"] is not None:
+        names |= {
+            "Mean distance between clients": f"{heterogeneity['mean_pairwise_distance']:.3f} (clients drawn at random: "
+            f"{heterogeneity['iid_reference']:.3f})",
+            "Largest distance between clients": number(heterogeneity["max_pairwise_distance"], "{:.3f}"),
+            "Inequality of the clients' sizes (Gini)": number(heterogeneity["size_gini"], "{:.3f}"),
+        }
+        notes.append(page.note(f"Distance: {heterogeneity['measure']}."))
     return page.section("Data set", page.facts(names), *notes)
 
 
@@ -184,6 +236,7 @@ def _cost(timing: Mapping[str, Any], latency_ms: Mapping[str, Any], communicatio
         "Sent to all clients, per round": byte_count(communication.get("down_bytes_per_round")),
         "Sent once, before the first round": byte_count(communication.get("setup_bytes")),
         "Sent in all": byte_count(communication.get("total_bytes")),
+        "For comparison: all training rows sent to a centre": byte_count(communication.get("raw_data_bytes")),
     }
     return page.section("Time, latency and communication", page.facts(names))
 

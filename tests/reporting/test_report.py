@@ -111,6 +111,54 @@ def png(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
+HETEROGENEITY = {
+    "measure": "a distance",
+    "mean_pairwise_distance": 0.27,
+    "max_pairwise_distance": 0.41,
+    "iid_reference": 0.08,
+    "size_gini": 0.33,
+}
+TIME_ORDER = {
+    "vus_pr": 0.4321,
+    "affiliation_precision": 0.61,
+    "affiliation_recall": 0.72,
+    "event_recall": 0.75,
+    "num_events": 8,
+    "detection_delay_seconds_mean": 1234.0,
+    "false_alarms_per_day": 2.5,
+    "point_adjusted_f1_inflated": 0.9321,
+}
+
+
+def test_events_in_time_are_shown_and_the_inflated_figure_is_called_so(tmp_path: Path) -> None:
+    result = copy.deepcopy(RESULT)
+    assert "Events in time" not in written(tmp_path, result).text
+    result["test"]["time_order"] = TIME_ORDER
+    page = written(tmp_path, result)
+    assert ["VUS-PR", "0.4321"] in page.rows
+    assert ["Events with an alarm inside", "75.0% of 8"] in page.rows
+    assert ["Point-adjusted F1, inflated", "0.9321"] in page.rows
+    assert "The plain F1 is 0.9400." in page.text
+
+
+def test_how_different_the_clients_are_is_shown_beside_chance(tmp_path: Path) -> None:
+    page = written(tmp_path, RESULT | {"heterogeneity": HETEROGENEITY})
+    assert ["Mean distance between clients", "0.270 (clients drawn at random: 0.080)"] in page.rows
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"method": {"name": "rbf_svm", "saw_attack_labels": True}}, "rbf_svm saw attack labels in training"),
+        ({"privacy": RESULT["privacy"] | {"noise_to_clip_ratio": 37.9}}, "about 38 times the clip norm"),
+        ({"timing": RESULT["timing"] | {"convergence_round": None}}, "The loss on held-out rows did not decrease."),
+    ],
+)
+def test_a_reader_is_warned(tmp_path: Path, change: dict[str, Any], warning: str) -> None:
+    assert "Warnings" not in written(tmp_path).text
+    assert warning in written(tmp_path, RESULT | change).text
+
+
 def test_the_headline_shows_every_metric_and_a_dash_where_undefined(tmp_path: Path) -> None:
     page = written(tmp_path)
     assert page.rows[0] == ["accuracy", "precision", "recall", "F1", "FPR", "AUROC", "AUPRC"]
@@ -160,11 +208,13 @@ def test_privacy_is_stated_in_words(tmp_path: Path) -> None:
 
 
 def test_a_run_without_privacy_labels_or_convergence_says_so(tmp_path: Path) -> None:
-    result = copy.deepcopy(RESULT) | {"test": None, "oracle": None, "privacy": None}
+    alarms = {"threshold_rule": "a rule", "test_rows": 1540, "alarm_rows": 77, "alarm_rate": 0.05, "per_client": []}
+    result = copy.deepcopy(RESULT) | {"test": None, "oracle": None, "privacy": None, "alarms": alarms}
     result["timing"]["convergence_round"] = None
     page = written(tmp_path, result)
     assert "No differential privacy." in page.text
     assert "The test rows carry no labels." in page.text
+    assert "77 of 1,540 rows (5.00%) raised an alarm." in page.text
     assert ["Convergence", "not reached"] in page.rows
     assert "Oracle" not in page.text
 
