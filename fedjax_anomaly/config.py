@@ -155,6 +155,10 @@ class Config:
     client_batch_size: int = _option(
         -1, "Clients trained at once on each device: 0 all, 1 one by one, -1 chooses by the platform."
     )
+    member_batch_size: int = _option(
+        -1,
+        "Seeds and swept values trained at once on each device: 0 all, 1 one by one, -1 chooses by platform and size.",
+    )
     host_devices: int = _option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
     )
@@ -334,7 +338,7 @@ _AT_LEAST |= dict.fromkeys(
     ),
     0,
 )
-_AT_LEAST["client_batch_size"] = -1
+_AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
 _POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "dp_delta")
 
 

@@ -35,7 +35,6 @@ from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.types import ClientData
 
-
 _CLIENTS_WITHOUT_SOURCES = 20
 
 

@@ -14,10 +14,13 @@ from fedjax_anomaly.experiment import outcome
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
-from fedjax_anomaly.experiment.outputs import open_output_dir
+from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.training import Trained
+from fedjax_anomaly.reporting import figures
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
+from fedjax_anomaly.reporting.many_report import name_of, write_many_report
+from fedjax_anomaly.reporting.report import ReportFigure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,26 @@ def run_many(
     ]
     result = summarize(config, results)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    _report(config, result, directory)
     return ManyOutcome(result, config.num_rounds, directory)
+
+
+def _report(config: Config, result: dict[str, Any], directory: Path) -> None:
+    drawn = []
+    if "test" in result["settings"][0]:
+        path = directory / "figures" / "seeds.png"
+        names = [name_of(setting) for setting in result["settings"]]
+        figures.save(figures.seeds_figure(names, [setting["test"] for setting in result["settings"]]), path)
+        caption = "Every seed, and the mean with its 95 % bootstrap interval."
+        drawn.append(ReportFigure("Detection over seeds", caption, path))
+    write_many_report(
+        directory / "report.html",
+        title=f"{config.dataset}, {config.method}: {len(config.members())} runs side by side",
+        result=result,
+        config=dataclasses.asdict(config),
+        environment=environment(),
+        figures=drawn,
+    )
 
 
 def member_names(experiments: Sequence[Experiment]) -> list[str]:

@@ -9,7 +9,7 @@ from fedjax_anomaly.reporting import page
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.page import byte_count, count, number
 
-_METRICS = {
+METRICS = {
     "accuracy": "accuracy",
     "precision": "precision",
     "recall": "recall",
@@ -77,7 +77,7 @@ def write_report(
         _cost(result["timing"], result["latency_ms"], result["communication"]),
         _privacy(result.get("privacy")),
         _clusters(result.get("clusters")),
-        *_figures(figures),
+        *figures_section(figures),
         page.section(
             "Configuration and environment",
             page.collapsed("Configuration", page.json_block(config)),
@@ -91,7 +91,7 @@ def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None, 
     if test is None:
         return _alarms(alarms)
     parts = [
-        page.table(list(_METRICS.values()), [[number(test.get(name)) for name in _METRICS]], kind="headline"),
+        page.table(list(METRICS.values()), [[number(test.get(name)) for name in METRICS]], kind="headline"),
         page.paragraph(f"Threshold: {test['threshold_rule']}. No test row and no test label had a part in it."),
         page.note(
             "A row is positive when it is anomalous. FPR: share of normal rows that raised an alarm. AUROC and AUPRC "
@@ -117,8 +117,8 @@ def _warnings(result: Mapping[str, Any]) -> str:
         warnings.append(f"{method['name']} saw attack labels in training; it is no detector of unknown attacks.")
     if privacy is not None and (privacy.get("noise_to_clip_ratio") or 0.0) > 1.0:
         warnings.append(
-            f"The noise on a mean update is about {privacy['noise_to_clip_ratio']:.0f} times the clip norm, so that the "
-            "model is unlikely to have learned anything."
+            f"The noise on a mean update is about {privacy['noise_to_clip_ratio']:.0f} times the clip norm, so that "
+            "the model is unlikely to have learned anything."
         )
     timing = result["timing"]
     if timing.get("rounds_per_second") is not None and timing.get("convergence_round") is None:
@@ -144,8 +144,8 @@ def _time_order(test: Mapping[str, Any] | None) -> str:
         "Events in time",
         page.facts(names),
         page.note(
-            "A false alarm is an episode of alarms that touches no event. The point-adjusted F1 counts a whole event as "
-            "found by a single alarm, so that even random alarms score high; it stands here for comparison with "
+            "A false alarm is an episode of alarms that touches no event. The point-adjusted F1 counts a whole event "
+            "as found by a single alarm, so that even random alarms score high; it stands here for comparison with "
             f"published figures only. The plain F1 is {number((test or {}).get('f1'))}."
         ),
     )
@@ -213,7 +213,7 @@ def _breakdowns(test: Mapping[str, Any] | None) -> list[str]:
 
 def _metrics_table(kind: str, records: Sequence[Mapping[str, Any]]) -> str:
     """A table with a line per record; columns that no record has are left out."""
-    columns = {kind: kind, "rows": "rows", "anomalous_rows": "anomalous rows", "threshold": "threshold", **_METRICS}
+    columns = {kind: kind, "rows": "rows", "anomalous_rows": "anomalous rows", "threshold": "threshold", **METRICS}
     columns = {key: label for key, label in columns.items() if any(key in record for record in records)}
     patterns = {kind: "{}", "rows": "{:,}", "anomalous_rows": "{:,}", "threshold": "{:.4g}"}
     rows = [[number(record.get(key), patterns.get(key, "{:.4f}")) for key in columns] for record in records]
@@ -281,7 +281,8 @@ def _clusters(clusters: Mapping[str, Any] | None) -> str:
     return page.section("Clusters", *parts)
 
 
-def _figures(figures: Sequence[ReportFigure]) -> list[str]:
+def figures_section(figures: Sequence[ReportFigure]) -> list[str]:
+    """The figures under one heading; nothing where there are none."""
     if not figures:
         return []
     return [page.section("Figures", *(page.picture(figure.title, figure.caption, figure.path) for figure in figures))]

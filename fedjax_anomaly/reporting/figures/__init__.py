@@ -2,6 +2,7 @@
 
 from fedjax_anomaly.reporting.figures.client_figures import cluster_figure, partition_figure
 from fedjax_anomaly.reporting.figures.run_figures import attack_figure, score_figure, training_figure
+from fedjax_anomaly.reporting.figures.seeds_figure import seeds_figure
 from fedjax_anomaly.reporting.figures.stretch_figure import stretch_figure
 from fedjax_anomaly.reporting.figures.style import save
 
@@ -11,6 +12,7 @@ __all__ = [
     "partition_figure",
     "save",
     "score_figure",
+    "seeds_figure",
     "stretch_figure",
     "training_figure",
 ]
