@@ -15,7 +15,8 @@ from typing import Any
 import carry_out
 import comparison
 import numpy as np
-from comparison import METHODS, OURS, QUICK_METHODS, SMOKE_TEST
+from comparison import METHODS, OURS, SMOKE_TEST
+from comparison_rows import in_table_order
 from harness import add_arguments, markdown_table, write_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ from fedjax_anomaly.reporting.figures import style
 
 SHOWN = {OURS: style.NORMAL, "centralized": style.ANOMALOUS, "local_only": style.AUROC}
 """The methods of the figure and their colours."""
+
+LABELS = {method.key: method.label for method in METHODS}
 
 CAPTION = (
     "Accuracy and F1 on a fixed sample of the test rows, at the threshold from held-out normal rows; they inform no "
@@ -83,12 +86,12 @@ def markdown(rows: Sequence[Point], problems: Sequence[str], quick: bool) -> str
     """The page that goes with the picture."""
     lines = [f"# Figure 1{f': {SMOKE_TEST}' if quick else ''}", "", "![Figure 1](figure1.png)", "", CAPTION, ""]
     if quick:
-        lines += [f"Left out to be quick, on all data sets but the first: all but {', '.join(QUICK_METHODS)}.", ""]
+        lines += ["Left out to be quick, on all data sets but the first: all but the federated method.", ""]
     lines += [line for problem in problems for line in (problem, "")]
     shown = [
         {
             "data set": point["dataset"],
-            "method": point["method"],
+            "method": LABELS[point["method"]],
             "round": point["round"],
             **{name: (point[name] or {}).get("mean", "–") for name in ("accuracy", "f1")},
             "ms of the round": point["round_ms"],
@@ -141,18 +144,16 @@ def figure1(rows: Sequence[Point], warning: str = "") -> Figure:
 def _draw_detection(axes: Axes, rows: Sequence[Point]) -> None:
     for key, color in SHOWN.items():
         own = [point for point in rows if point["method"] == key]
-        label = next(method.label for method in METHODS if method.key == key)
         for name, line, text in (("accuracy", "-", "accuracy"), ("f1", "--", "F1")):
             known = [point for point in own if point[name]]
-            if not known and own:
-                continue
             rounds = [point["round"] for point in known]
             mean, low, high = (
                 np.array([point[name][part] for point in known], dtype=float) for part in ("mean", "low", "high")
             )
-            axes.plot(rounds, mean, line, color=color, marker="o", markersize=3, label=f"{label}, {text}")
+            axes.plot(rounds, mean, line, color=color, marker="o", markersize=3, label=f"{LABELS[key]}, {text}")
             axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
-    axes.set_ylim(0.0, 1.02)
+    lowest = min((point[name]["mean"] for point in rows for name in ("accuracy", "f1") if point[name]), default=0.0)
+    axes.set_ylim(max(0.0, min(np.floor(lowest * 10.0 - 0.5) / 10.0, 0.8)), 1.01)
     style.whole_numbers(axes)
     style.dress(axes, y_label="on test rows")
 
@@ -167,14 +168,14 @@ def _draw_latency(axes: Axes, rows: Sequence[Point]) -> None:
             marker="o",
             markersize=3,
         )
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, 1.15 * max(point["system_latency_ms"] for point in rows))
     style.whole_numbers(axes)
-    style.dress(axes, x_label="round", y_label="ms per round")
+    style.dress(axes, x_label="round", y_label="latency, ms")
 
 
 def write(arguments: argparse.Namespace, finished: Sequence[carry_out.Finished]) -> None:
     """Writes the figure in all its forms; nothing before the first run with a result."""
-    rows = [point for one in finished for point in points(one)]
+    rows = [point for one in in_table_order(finished) for point in points(one)]
     if not rows:
         return
     folder = arguments.output_dir
