@@ -17,7 +17,7 @@ import numpy as np
 from comparison import Method, Run, plan
 
 from fedjax_anomaly.baselines import NoAttacksError
-from fedjax_anomaly.config import Config
+from fedjax_anomaly.config import Config, DatasetName
 from fedjax_anomaly.data.table import Dataset, Table
 from fedjax_anomaly.experiment import run_many
 from fedjax_anomaly.experiment.build import load_dataset
@@ -60,6 +60,15 @@ class Finished:
         return max((member["timing"]["total_seconds"] for member in self.members), default=0.0)
 
 
+def configure_jax(arguments: argparse.Namespace) -> None:
+    """Divides the CPU into devices and keeps compiled programs; must come before JAX's first computation."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_compilation_cache_dir", str(arguments.output_dir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_disable_most_optimizations", arguments.quick)
+
+
 def run_script(
     arguments: argparse.Namespace, methods: Iterable[Method], write: Callable[[list[Finished], int], None]
 ) -> int:
@@ -73,9 +82,6 @@ def run_script(
     Returns:
       The exit status: 1 where a run failed, 130 where the script was interrupted.
     """
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    jax.config.update("jax_compilation_cache_dir", str(arguments.output_dir / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     try:
         runs = plan(arguments, methods)
     except ValueError as error:
@@ -144,7 +150,7 @@ def _attempt(run: Run, say: Callable[[str], None], stop_requested: Callable[[], 
         if not config.resume and (run.folder / "config.json").exists():
             shutil.rmtree(run.folder)  # It ended before its first checkpoint.
         with Console() as console:
-            rows = rows_of(config.dataset, config.data_dir, run.quick)
+            rows = _rows(config.dataset, config.data_dir, run.quick)
             outcome = run_many(config, rows, report=console.progress, stop_requested=stop_requested)
         return None if outcome.result is None else stored_run(run)
     except NoAttacksError:
@@ -154,7 +160,8 @@ def _attempt(run: Run, say: Callable[[str], None], stop_requested: Callable[[], 
             say(traceback.format_exc())
         return Finished(run, problem=f"failed: {type(error).__name__}: {error}")
     finally:
-        jax.clear_caches()  # Else every run's programs stay in memory.
+        if run.method.trained_in_rounds:
+            jax.clear_caches()  # Else every run's programs stay in memory.
 
 
 def _has_checkpoint(run: Run) -> bool:
@@ -174,7 +181,7 @@ def stored_run(run: Run) -> Finished:
 
 
 @functools.lru_cache(maxsize=1)
-def rows_of(name: str, data_dir: str, quick: bool) -> Dataset | None:
+def _rows(name: DatasetName, data_dir: str, quick: bool) -> Dataset | None:
     """A data set, loaded once for all of its methods; None for `telemetry`, which is simulated anew for each seed.
 
     A quick run has one small simulation for all seeds.
@@ -186,7 +193,7 @@ def rows_of(name: str, data_dir: str, quick: bool) -> Dataset | None:
 
 
 def thinned(dataset: Dataset) -> Dataset:
-    """A small part of each table: evenly spaced rows, or where their order means something the first of some sources."""
+    """A part of each table: evenly spaced rows, or where their order means something the first ones of some sources."""
 
     def thin(table: Table) -> Table:
         if dataset.row_order == "none":

@@ -1,7 +1,7 @@
 """The paper's comparison: its methods, and the run of each on each data set.
 
-A run is one method on one data set, all seeds side by side in one program. It has a folder OUTPUT/runs/DATASET/METHOD of
-its own. One that is finished there is not run again, an interrupted one goes on from its last checkpoint, and one of
+A run is one method on one data set, all seeds side by side in one program. It has a folder OUTPUT/runs/DATASET/METHOD
+of its own. One that is finished there is not run again, an interrupted one goes on from its last checkpoint, and one of
 other settings is an error: nothing is overwritten.
 """
 
@@ -18,7 +18,7 @@ from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config, load_config
 DATASETS = ("nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha", "telemetry")
 
 _PRESETS = Path(fedjax_anomaly.__file__).parent / "presets"
-_QUICK = {"num_rounds": 4, "rounds_per_report": 2, "hidden_size": 8, "latent_size": 4, "num_clients": 4}
+_QUICK: dict[str, Any] = {"num_rounds": 4, "rounds_per_report": 2, "hidden_size": 8, "latent_size": 4, "num_clients": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,9 @@ def _method(key: str, label: str, method: str, **settings: Any) -> Method:
     return Method(key, label, {"method": method, "num_clusters": "1"} | settings)
 
 
+SMOKE_TEST = "SMOKE TEST, its figures mean nothing"
+"""Stands in the title of whatever a quick run writes."""
+
 OURS = "federated_clustered"
 METHODS = (
     _method(OURS, "federated LSTM-AE, clustered", "federated", num_clusters="auto"),
@@ -68,6 +71,9 @@ METHODS = (
     _method("no_model", "no model: distance to the mean", "no_model"),
 )
 """In the order of the table; the cheap ones are at the end."""
+
+QUICK_METHODS = (OURS, "pca", "linear_svm", "no_model")
+"""What a quick run does on all data sets but its first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,21 +119,22 @@ def chosen_datasets(arguments: argparse.Namespace) -> list[str]:
 def plan(arguments: argparse.Namespace, methods: Iterable[Method] = METHODS) -> list[Run]:
     """The runs in the order in which they are carried out: data set by data set, cheap methods first.
 
-    Compiling is most of what a quick run would do, so that it trains all methods on the first data set only, and on
-    the others the federated one alone.
+    Compiling is most of what a quick run does, so that all methods are run on the first data set only, and
+    `QUICK_METHODS` on the others.
 
     Raises:
       ValueError: for arguments that do not fit, and where a run's folder holds a run of other settings.
     """
-    changes: dict[str, Any] = {"num_seeds": arguments.num_seeds or (2 if arguments.quick else 5)}
+    by_default = 2 if arguments.quick else 5
+    changes: dict[str, Any] = {"num_seeds": by_default if arguments.num_seeds is None else arguments.num_seeds}
     changes |= {"data_dir": str(arguments.data_dir.resolve())} if arguments.data_dir else {}
-    changes |= _QUICK if arguments.quick else {}
     names = chosen_datasets(arguments)
+    presets = {name: quickened(preset(name)) if arguments.quick else preset(name) for name in names}
     runs = [
         Run(
             method,
             dataclasses.replace(
-                preset(name),
+                presets[name],
                 **changes | method.settings,
                 output_dir=str(arguments.output_dir / "runs" / name / method.key),
             ),
@@ -135,7 +142,7 @@ def plan(arguments: argparse.Namespace, methods: Iterable[Method] = METHODS) -> 
         )
         for name in names
         for method in reversed(list(methods))
-        if not (arguments.quick and name != names[0] and method.trained_in_rounds and method.key != OURS)
+        if not arguments.quick or name == names[0] or method.key in QUICK_METHODS
     ]
     for run in runs:
         check_folder(run)
@@ -152,6 +159,11 @@ def preset(name: str) -> Config:
             kind = kinds[key] if kinds[key] in (int, float) else str
             settings[key] = kind(value) if equals else True
     return Config(**settings)
+
+
+def quickened(config: Config) -> Config:
+    """A model, windows and a training as small as they can be."""
+    return dataclasses.replace(config, **_QUICK, window_length=min(config.window_length, 8))
 
 
 def check_folder(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,20 @@ PAIRED = ("f1", "auroc")
 _TEST = ("mean_difference", "low", "high", "p_value", "wins", "num_pairs")
 
 
-def rows_of_table(finished: Iterable[Finished]) -> list[Row]:
+def rows_of_table(finished: Sequence[Finished]) -> list[Row]:
     """One row for each run, each data set's in the order of the table, with paired tests against the federated one."""
-    rows = [row(one) for one in finished]
-    order = {method.key: number for number, method in enumerate(METHODS)}
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    rows.sort(key=lambda row: (datasets.index(row["dataset"]), order[row["method"]]))
+    rows = [row(one) for one in in_table_order(finished)]
     ours = {row["dataset"]: row for row in rows if row["method"] == OURS}
     for one in rows:
         one["paired"] = _paired(ours.get(one["dataset"]), one)
     return rows
+
+
+def in_table_order(finished: Sequence[Finished]) -> list[Finished]:
+    """Data sets in the order in which they were run, the methods of each as in `METHODS`."""
+    datasets = list(dict.fromkeys(one.run.config.dataset for one in finished))
+    keys = [method.key for method in METHODS]
+    return sorted(finished, key=lambda one: (datasets.index(one.run.config.dataset), keys.index(one.run.method.key)))
 
 
 def row(finished: Finished) -> Row:
