@@ -14,7 +14,7 @@ from fedjax_anomaly.data.partition import Scheme
 from fedjax_anomaly.detection.anomaly_score import ScoreRule
 from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
 
-DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha"]
+DatasetName = Literal["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha", "files"]
 
 Method = Literal[
     "federated",
@@ -35,6 +35,9 @@ SWEPT = ("learning_rate", "proximal_mu", "dp_noise_multiplier")
 
 TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only")
 
+CLIENTS_WITHOUT_SOURCES = 20
+"""The number of clients with `num_clients=0` where a data set names no sources."""
+
 
 def _option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
@@ -44,8 +47,22 @@ def _option(default: Any, text: str) -> Any:
 class Config:
     """Every setting of a run. Zero or an empty string stands for "choose for me" where the help says so."""
 
-    dataset: DatasetName = _option("telemetry", "Data set; telemetry is simulated and needs no download.")
-    data_dir: str = _option("", "Folder with the data set's raw files, compressed or not; empty downloads them.")
+    dataset: DatasetName = _option(
+        "telemetry", "Data set; telemetry is simulated and needs no download, files are your own CSV or Parquet files."
+    )
+    data_dir: str = _option(
+        "", "Folder with the data set's raw files, compressed or not, or your own; empty downloads them."
+    )
+    client_column: str = _option(
+        "", "For files: the column that names each row's client; empty takes each file for a client."
+    )
+    time_column: str = _option(
+        "", "For files: the column of ISO time stamps or seconds; empty takes rows as evenly spaced, in their order."
+    )
+    label_column: str = _option("", "For files: the column of labels or names of attacks; empty computes no metrics.")
+    test_fraction: float = _option(
+        0.3, "For files without a folder of test files: share of each client's rows, its last ones, that are tested on."
+    )
     cache_dir: str = _option("", "Folder for prepared data; empty takes the user's cache folder.")
     output_dir: str = _option("", "Folder for results; empty makes a new one under runs/.")
     seed: int = _option(0, "Seed of the simulator, the partition, the model and the training.")
@@ -61,7 +78,11 @@ class Config:
         "How the detector is trained: in rounds of the federation, on all clients' rows in one place, by each client "
         "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
     )
-    num_clients: int = _option(20, "Clients of the federation; 0 takes one per source (service, machine, pod).")
+    num_clients: int = _option(
+        0,
+        "Clients of the federation; 0 takes one per source (service, machine, pod, file), or "
+        f"{CLIENTS_WITHOUT_SOURCES} where the data set names no sources.",
+    )
     partition: Scheme = _option("natural", "How rows are divided over the clients.")
     partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
     dirichlet_alpha: float = _option(
@@ -157,6 +178,7 @@ class Config:
         for name in _POSITIVE:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        self._check_files()
         self._check_method()
         self.members()
         self._check_clusters()
@@ -165,6 +187,17 @@ class Config:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
             )
+
+    def _check_files(self) -> None:
+        if not 0.0 < self.test_fraction < 1.0:
+            raise ValueError(f"test_fraction={self.test_fraction} must lie in (0, 1).")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("client_column", "time_column", "label_column", "test_fraction"):
+            if self.dataset != "files" and getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect with dataset={self.dataset}; leave it out, or give "
+                    "--dataset=files."
+                )
 
     def _check_method(self) -> None:
         unused = {
@@ -234,7 +267,7 @@ class Config:
 
     @property
     def cohort_size(self) -> int:
-        """S, the size of a round's cohort or its expectation."""
+        """S, the size of a round's cohort or its expectation, once `num_clients` is known."""
         return self.clients_per_round or self.num_clients
 
     def to_json(self) -> str:

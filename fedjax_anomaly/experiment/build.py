@@ -10,7 +10,8 @@ import numpy as np
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.centralized import pooled
-from fedjax_anomaly.config import Config
+from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
+from fedjax_anomaly.config import CLIENTS_WITHOUT_SOURCES, Config
 from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.differences import with_differences
 from fedjax_anomaly.data.load import load
@@ -100,6 +101,7 @@ def build(
       ValueError: for data or settings that do not fit together.
     """
     dataset = load_dataset(config) if dataset is None else dataset
+    _check_labels(config, dataset)
     config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
     federation = _federation(config, dataset, vocabularies)
     model = _model(config, federation)
@@ -193,13 +195,24 @@ def load_dataset(config: Config) -> Dataset:
         seed=config.seed,
         num_services=config.telemetry_services,
         load_profile=config.telemetry_load,
+        client_column=config.client_column,
+        time_column=config.time_column,
+        label_column=config.label_column,
+        test_fraction=config.test_fraction,
     )
 
 
 def _num_sources(dataset: Dataset) -> int:
-    if dataset.train.source is None:
-        raise ValueError(f"num_clients=0 takes one client per source, but {dataset.name!r} names none; give a number.")
-    return len(np.unique(dataset.train.source.codes))
+    source = dataset.train.source
+    return CLIENTS_WITHOUT_SOURCES if source is None else len(np.unique(source.codes))
+
+
+def _check_labels(config: Config, dataset: Dataset) -> None:
+    if config.method in SAW_ATTACK_LABELS and not dataset.labelled:
+        raise ValueError(
+            f"method={config.method} learns from attack labels, but {dataset.name!r} has none; give --label_column, or "
+            "another --method."
+        )
 
 
 def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str, ...], ...] | None) -> Federation:

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
-from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
+from fedjax_anomaly.detection.evaluate import ScoredRows, alarm_rates, evaluate
 from fedjax_anomaly.detection.latency import event_latency_ms
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.detection.scoring import row_errors
@@ -134,9 +134,14 @@ def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
 
 
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
-    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them."""
-    detector = calibrate(experiment, state)
+    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
+
+    Nothing where the test rows carry no labels.
+    """
     federation = experiment.federation
+    if not federation.dataset.labelled:
+        return {}
+    detector = calibrate(experiment, state)
     sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
     test, _ = evaluate(score_test_rows(experiment, detector, sample), detector.thresholds, detector.cluster)
     return {"test_auroc": test["auroc"], "test_f1": test["f1"]}
@@ -164,7 +169,7 @@ def result(
     history: list[dict[str, Any]],
     total_seconds: float,
 ) -> dict[str, Any]:
-    """The content of `result.json`.
+    """The content of `result.json`; `test` and `oracle` are None where the test rows carry no labels.
 
     Args:
       experiment: what was run.
@@ -174,15 +179,14 @@ def result(
       history: one record per round since round 1.
       total_seconds: of the whole run.
     """
-    test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
-    federation = experiment.federation
-    if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
-        test["time_order"] = _time_order(federation, test_rows, detector)
-    method = experiment.config.method
+    federation, method = experiment.federation, experiment.config.method
+    rule = {"threshold_rule": threshold_rule(experiment)}
+    test, oracle = _metrics(federation, test_rows, detector) if federation.dataset.labelled else (None, None)
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
-        "test": test | {"threshold_rule": threshold_rule(experiment)},
+        "alarms": rule | alarm_rates(test_rows, detector.thresholds),
+        "test": test and test | rule,
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),
         "latency_ms": detector.event_latency_ms(),
@@ -190,6 +194,16 @@ def result(
         "privacy": _privacy(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
     }
+
+
+def _metrics(
+    federation: Federation, test_rows: ScoredRows, detector: Detector
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is measured by the labels of the test rows: `test` and `oracle`."""
+    test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
+    if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
+        test["time_order"] = _time_order(federation, test_rows, detector)
+    return test, oracle
 
 
 def _time_order(federation: Federation, test_rows: ScoredRows, detector: Detector) -> dict[str, Any]:
@@ -225,7 +239,8 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "train_windows": int(federation.train.mask.sum()),
         "test_windows": len(federation.test.starts),
         "test_rows": len(test_rows.label),
-        "anomaly_fraction": float(test_rows.label.mean()),
+        "client_names": federation.client_names,
+        "anomaly_fraction": float(test_rows.label.mean()) if dataset.labelled else None,
         "row_order": dataset.row_order,
         "window_length": federation.window_length,
         "notes": list(dataset.notes),

@@ -69,7 +69,7 @@ def write_report(
       `tests/reporting/test_report.py::test_the_page_refers_to_nothing_outside_of_itself`).
     """
     sections = [
-        _headline(result.get("test"), result.get("oracle")),
+        _headline(result.get("test"), result.get("oracle"), result.get("alarms")),
         _dataset(result["dataset"]),
         *_breakdowns(result.get("test")),
         _cost(result["timing"], result["latency_ms"], result["communication"]),
@@ -85,9 +85,15 @@ def write_report(
     write_atomically(path, page.page(title, [section for section in sections if section]).encode())
 
 
-def _headline(test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None) -> str:
+def _headline(
+    test: Mapping[str, Any] | None, oracle: Mapping[str, Any] | None, alarms: Mapping[str, Any] | None
+) -> str:
     if test is None:
-        return page.section("Detection on the test rows", page.paragraph("The test rows carry no labels."))
+        parts = [page.paragraph("The test rows carry no labels.")]
+        if alarms is not None:
+            raised = f"{alarms['alarm_rows']:,} of {alarms['test_rows']:,} raised an alarm, {alarms['alarm_rate']:.2%}."
+            parts += [page.paragraph(raised), page.paragraph(f"Threshold: {alarms['threshold_rule']}.")]
+        return page.section("Detection on the test rows", *parts)
     parts = [
         page.table(list(_METRICS.values()), [[number(test.get(name)) for name in _METRICS]], kind="headline"),
         page.paragraph(f"Threshold: {test['threshold_rule']}. No test row and no test label had a part in it."),
