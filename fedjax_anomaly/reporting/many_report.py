@@ -35,7 +35,7 @@ def write_many_report(
       Every mean, interval and value of a seed is that of the result (test:
       `tests/reporting/test_many_report.py::test_means_intervals_and_seeds_are_those_of_the_result`).
     """
-    part, metrics = ("test", METRICS) if "test" in result["settings"][0] else ("alarms", _ALARMS)
+    part, metrics = ("test", METRICS) if result["settings"][0]["test"] else ("alarms", _ALARMS)
     sections = [
         _means(result, part, metrics),
         _paired(result["paired"]),

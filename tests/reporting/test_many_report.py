@@ -77,7 +77,7 @@ def test_the_page_refers_to_nothing_outside_of_itself(tmp_path):
 def test_without_labels_the_alarms_are_shown(tmp_path):
     content = result(F1) | {"paired": None}
     for setting in content["settings"]:
-        del setting["test"]
+        setting["test"] = None
         setting["alarms"] = {"alarm_rate": summary([0.04, 0.05, 0.06])}
     write_many_report(tmp_path / "report.html", title="Runs", result=content, config={}, environment={}, figures=[])
     page = Page(tmp_path / "report.html")
