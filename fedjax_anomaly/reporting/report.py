@@ -160,7 +160,7 @@ def _alarms(alarms: Mapping[str, Any]) -> str:
     table = page.table([name.replace("_", " ") for name in columns], lines, words=1)
     return page.section(
         "Alarms on the test rows",
-        page.paragraph(f"{raised} of {rows} rows ({number(alarms.get('alarm_rate'), '{:.2%}')}) raised an alarm."),
+        page.paragraph(f"{raised} of {rows} raised an alarm, {number(alarms.get('alarm_rate'), '{:.2%}')}."),
         page.paragraph(f"Threshold: {number(alarms.get('threshold_rule'))}."),
         page.paragraph("The test rows carry no labels. Nothing can be said of how many alarms are right."),
         page.collapsed(f"{len(clients)} clients", table),

@@ -214,7 +214,7 @@ def test_a_run_without_privacy_labels_or_convergence_says_so(tmp_path: Path) -> 
     page = written(tmp_path, result)
     assert "No differential privacy." in page.text
     assert "The test rows carry no labels." in page.text
-    assert "77 of 1,540 rows (5.00%) raised an alarm." in page.text
+    assert "77 of 1,540 raised an alarm, 5.00%." in page.text
     assert ["Convergence", "not reached"] in page.rows
     assert "Oracle" not in page.text
 
