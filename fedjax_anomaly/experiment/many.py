@@ -14,13 +14,12 @@ from fedjax_anomaly.experiment import outcome
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
+from fedjax_anomaly.experiment.many_pictures import draw_many_figures
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.training import Trained
-from fedjax_anomaly.reporting import figures
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
-from fedjax_anomaly.reporting.many_report import name_of, write_many_report
-from fedjax_anomaly.reporting.report import ReportFigure
+from fedjax_anomaly.reporting.many_report import write_many_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,25 +80,21 @@ def run_many(
     ]
     result = summarize(config, results)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
-    _report(config, result, directory)
+    _report(config, result, results, folders, directory)
     return ManyOutcome(result, config.num_rounds, directory)
 
 
-def _report(config: Config, result: dict[str, Any], directory: Path) -> None:
-    drawn = []
-    if result["settings"][0]["test"]:
-        path = directory / "figures" / "seeds.png"
-        names = [name_of(setting) for setting in result["settings"]]
-        figures.save(figures.seeds_figure(names, [setting["test"] for setting in result["settings"]]), path)
-        caption = "Every seed, and the mean with its 95 % bootstrap interval."
-        drawn.append(ReportFigure("Detection over seeds", caption, path))
+def _report(
+    config: Config, result: dict[str, Any], results: Sequence[dict[str, Any]], folders: Sequence[Path], directory: Path
+) -> None:
     write_many_report(
         directory / "report.html",
-        title=f"{config.dataset}, {config.method}: {len(config.members())} runs side by side",
+        title=f"{config.dataset}, {config.method}: {len(folders)} runs side by side",
         result=result,
+        members={folder.name: own for folder, own in zip(folders, results, strict=True)},
         config=dataclasses.asdict(config),
         environment=environment(),
-        figures=drawn,
+        figures=draw_many_figures(config, result, folders, directory / "figures"),
     )
 
 
