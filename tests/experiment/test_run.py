@@ -159,7 +159,8 @@ def test_an_interrupted_run_resumes_to_the_same_result(small_dataset, small_conf
     assert stopped.result is None
     resumed = run_experiment(dataclasses.replace(parted, resume=True), small_dataset)
     assert resumed.result["test"] == whole.result["test"]
-    assert read_metrics(resumed.output_dir) == read_metrics(whole.output_dir)
+    pairs = zip(read_metrics(resumed.output_dir), read_metrics(whole.output_dir), strict=True)
+    assert all(a | {"round_seconds": 0.0} == b | {"round_seconds": 0.0} for a, b in pairs)
 
 
 def test_convergence_is_the_first_round_that_stays_within_one_percent():
