@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from fedjax_anomaly.reporting.atomic import write_atomically
+
 
 def machine() -> dict[str, Any]:
     """The hardware as far as the platform tells it."""
@@ -48,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write_results(output_dir: Path, name: str, rows: list[dict[str, Any]], ratios: dict[str, float]) -> Path:
     """Writes NAME.json in the format that programs check claims by."""
-    output_dir.mkdir(parents=True, exist_ok=True)
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     content = {
         "machine": machine(),
@@ -59,7 +60,7 @@ def write_results(output_dir: Path, name: str, rows: list[dict[str, Any]], ratio
         "ratios": ratios,
     }
     path = output_dir / f"{name}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
     return path
 
 

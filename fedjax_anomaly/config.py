@@ -83,10 +83,18 @@ class Config:
         "Clients of the federation; 0 takes one per source (service, machine, pod, file), or "
         f"{CLIENTS_WITHOUT_SOURCES} where the data set names no sources.",
     )
-    partition: Scheme = _option("natural", "How rows are divided over the clients.")
+    partition: Scheme = _option(
+        "natural",
+        "How clients differ: in which rows they hold (dirichlet, quantity, natural, shards), in the scale of their "
+        "numeric columns (feature_shift), in which attack they call normal (concept_shift), or not at all (iid).",
+    )
     partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
     dirichlet_alpha: float = _option(
         0.5, "Concentration of the dirichlet and quantity partitions; smaller is more skewed."
+    )
+    shards_per_client: int = _option(2, "Shards of each client in the shards partition; fewer is more skewed.")
+    shift_strength: float = _option(
+        1.0, "Deviation of the logarithm of each client's gains in the feature_shift partition; 0 is iid."
     )
     validation_fraction: float = _option(0.1, "Share of each client's normal training rows held out for the threshold.")
     min_client_windows: int = _option(16, "Least number of training windows that a client must have.")
@@ -160,6 +168,10 @@ class Config:
     rounds_per_report: int = _option(5, "Rounds per compiled call; progress, checkpoints and Ctrl-C act between calls.")
     client_batch_size: int = _option(
         -1, "Clients trained at once on each device: 0 all, 1 one by one, -1 chooses by the platform."
+    )
+    member_batch_size: int = _option(
+        -1,
+        "Seeds and swept values trained at once on each device: 0 all, 1 one by one, -1 chooses by platform and size.",
     )
     host_devices: int = _option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
@@ -306,6 +318,7 @@ _AT_LEAST: dict[str, float] = dict.fromkeys(
     (
         "num_seeds",
         "telemetry_services",
+        "shards_per_client",
         "score_smoothing",
         "min_client_windows",
         "min_category_count",
@@ -323,6 +336,7 @@ _AT_LEAST |= dict.fromkeys(
     (
         "seed",
         "num_clients",
+        "shift_strength",
         "window_length",
         "window_stride",
         "scoring_stride",
@@ -336,7 +350,7 @@ _AT_LEAST |= dict.fromkeys(
     ),
     0,
 )
-_AT_LEAST["client_batch_size"] = -1
+_AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
 _POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "dp_delta")
 
 

@@ -9,12 +9,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from fedjax_anomaly import Config, data, run_experiment
 from fedjax_anomaly.data.own_files import load_files
+from fedjax_anomaly.data.partition import Scheme
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -128,7 +130,8 @@ def test_the_listed_errors_are_those_that_come(tmp_path, name, text, settings):
     folder.mkdir()
     (folder / "a.csv").write_text("cpu,mem\n" + "1,2\n" * 400)
     (folder / name).write_text(text)
-    listed = [row.split("`")[1] for row in (DOCS / "own_data.md").read_text().splitlines() if row.startswith("| `...")]
+    errors = (DOCS / "own_data.md").read_text().partition("### Errors")[2]
+    listed = re.findall(r"^\| `(.*?)` \|", errors, re.MULTILINE)
     with pytest.raises(ValueError) as error:
         run_experiment(
             Config(dataset="files", data_dir=str(folder), output_dir=str(tmp_path / "run"), **settings),
@@ -168,7 +171,19 @@ def test_the_example_of_a_data_set_reads_its_files(tmp_path):
         example["load_flows"](tmp_path / "absent")
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md"])
+def test_the_example_of_a_shift_runs(capsys):
+    names = run_block("partitions.md")
+    assert names["dataset"].notes
+    assert "iid_reference=" in capsys.readouterr().out
+
+
+def test_every_partition_is_described_and_measured():
+    lines = (DOCS / "partitions.md").read_text().splitlines()
+    for scheme in get_args(Scheme):
+        assert sum(line.startswith((f"| `{scheme}` |", f"| {scheme} |")) for line in lines) == 2
+
+
+@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md"])
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for field in dataclasses.fields(Config)} | set(inspect.signature(data.load).parameters)
     flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile"}

@@ -61,7 +61,8 @@ def fit(method: ClassicalMethod, federation: Federation, *, seed: int, max_windo
       The window scores.
 
     Raises:
-      ValueError: for an unknown method, and for a supervised one without attacks among the training rows.
+      NoAttacksError: for a supervised method without attacks among the training rows.
+      ValueError: for an unknown method.
 
     References:
       Scholkopf et al. 2001, "Estimating the support of a high-dimensional distribution".

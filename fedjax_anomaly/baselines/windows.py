@@ -7,6 +7,10 @@ from fedjax_anomaly.data.clients import Federation, client_runs
 from fedjax_anomaly.data.windows import run_numbers, window_starts
 
 
+class NoAttacksError(ValueError):
+    """The training rows hold no attack, so that nothing supervised can be trained on them."""
+
+
 def training_windows(federation: Federation, max_windows: int) -> Float[np.ndarray, "N T F"]:
     """The normal windows that the federated model is trained on, or as many evenly spaced ones as are allowed.
 
@@ -36,11 +40,12 @@ def labelled_windows(
       (windows, label), True where anomalous.
 
     Raises:
-      ValueError: when the training rows have no attack, or no normal window.
+      NoAttacksError: when the training rows have no attack.
+      ValueError: when no window, or every window, is anomalous.
     """
     table = federation.dataset.train
     if not table.label.any():
-        raise ValueError(
+        raise NoAttacksError(
             f"the training rows of {federation.dataset.name!r} have no attack, so that nothing supervised can be "
             "trained on them; choose a method that sees no labels."
         )

@@ -3,8 +3,10 @@
 from fedjax_anomaly.data.arrays import from_arrays
 from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.encoding import Encoder, encoding_sums, fit_encoder
+from fedjax_anomaly.data.heterogeneity import Heterogeneity, heterogeneity
 from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
+from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Categorical, Dataset, Table
 
 __all__ = [
@@ -12,11 +14,14 @@ __all__ = [
     "Dataset",
     "Encoder",
     "Federation",
+    "Heterogeneity",
     "Table",
     "encoding_sums",
     "federate",
     "fit_encoder",
     "from_arrays",
+    "heterogeneity",
     "load",
     "partition",
+    "shift",
 ]

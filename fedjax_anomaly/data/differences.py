@@ -6,6 +6,9 @@ import numpy as np
 
 from fedjax_anomaly.data.table import Dataset, Table
 
+CHANGE_OF = "change of "
+"""What the name of a column of differences begins with."""
+
 
 def with_differences(dataset: Dataset) -> Dataset:
     """Adds to every numeric column its change since the source's row before; a source's first row changes by 0.
@@ -36,5 +39,5 @@ def _with_differences(table: Table) -> Table:
     return dataclasses.replace(
         table,
         numeric=np.concatenate([table.numeric, change], axis=1),
-        numeric_names=table.numeric_names + tuple(f"change of {name}" for name in table.numeric_names),
+        numeric_names=table.numeric_names + tuple(f"{CHANGE_OF}{name}" for name in table.numeric_names),
     )

@@ -4,6 +4,8 @@ Every scheme is a matrix of shares, one row per category and one column per clie
 its shares. Where rows have an order, a client gets a contiguous piece of each category, so that its rows are still a
 sequence; where they have none, the rows are dealt out at random. Training and test rows are cut by the same shares, so
 a client is tested on the kind of traffic that it sees.
+
+`feature_shift` and `concept_shift` deal rows out like `iid`; what differs between clients is in `data/shift.py`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ import numpy as np
 
 from fedjax_anomaly.data.table import Categorical, Dataset
 
-Scheme = Literal["iid", "dirichlet", "quantity", "natural"]
+Scheme = Literal["iid", "dirichlet", "quantity", "natural", "shards", "feature_shift", "concept_shift"]
 
 _MAX_DRAWS = 100
 
@@ -25,6 +27,7 @@ def partition(
     *,
     seed: int,
     alpha: float = 0.5,
+    shards_per_client: int = 2,
     column: str | None = None,
     min_normal_rows: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -35,10 +38,13 @@ def partition(
       scheme: `iid` gives every client the same share of every category; `dirichlet` draws each category's shares from
         a symmetric Dirichlet distribution (Hsu et al. 2019); `quantity` draws one vector of shares for all categories,
         so that clients differ in size only; `natural` gives each category to one client whole, largest first to the
-        client that has least.
+        client that has least; `shards` sorts the normal training rows by category, cuts them into equal shards and
+        deals these out at random (McMahan et al. 2017), where a category without such rows is shared out evenly;
+        `feature_shift` and `concept_shift` are `iid` here.
       num_clients: C.
       seed: the same seed gives the same assignment.
       alpha: concentration for `dirichlet` and `quantity`; smaller is more skewed.
+      shards_per_client: shards of each client for `shards`; fewer is more skewed.
       column: the categorical column whose values are the categories; None takes the data set's first.
       min_normal_rows: drawn shares are redrawn until every client has as many normal training rows.
 
@@ -52,8 +58,9 @@ def partition(
     References:
       Hsu, Qi and Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
       Classification", section 3.
+      McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data", section 3.
     """
-    _check(scheme, num_clients, alpha)
+    _check(scheme, num_clients, alpha, shards_per_client)
     name = column or dataset.category_columns[0]
     train_column, test_column = dataset.train.column(name), dataset.test.column(name)
     categories = sorted(set(train_column.names) | set(test_column.names))
@@ -67,7 +74,7 @@ def partition(
         )
     draws = _MAX_DRAWS if scheme in ("dirichlet", "quantity") else 1
     for _ in range(draws):
-        shares = _shares(scheme, counts, num_clients, alpha, rng)
+        shares = _shares(scheme, counts, num_clients, alpha, shards_per_client, rng)
         shuffle = rng if dataset.row_order == "none" else None
         train_client = _cut(train_column, categories, shares, shuffle)
         rows = np.bincount(train_client[normal], minlength=num_clients)
@@ -83,13 +90,15 @@ def partition(
     )
 
 
-def _check(scheme: str, num_clients: int, alpha: float) -> None:
+def _check(scheme: str, num_clients: int, alpha: float, shards_per_client: int) -> None:
     if scheme not in get_args(Scheme):
         raise ValueError(f"partition={scheme!r} is unknown; the schemes are {', '.join(get_args(Scheme))}.")
     if num_clients < 1:
         raise ValueError(f"num_clients={num_clients} must be at least 1.")
     if not alpha > 0:
         raise ValueError(f"dirichlet_alpha={alpha} must be positive.")
+    if shards_per_client < 1:
+        raise ValueError(f"shards_per_client={shards_per_client} must be at least 1.")
 
 
 def _counts(column: Categorical, categories: Sequence[str], chosen: np.ndarray) -> np.ndarray:
@@ -98,11 +107,15 @@ def _counts(column: Categorical, categories: Sequence[str], chosen: np.ndarray) 
     return np.array([frequency.get(name, 0) for name in categories])
 
 
-def _shares(scheme: Scheme, counts: np.ndarray, num_clients: int, alpha: float, rng: np.random.Generator) -> np.ndarray:
+def _shares(
+    scheme: Scheme, counts: np.ndarray, num_clients: int, alpha: float, shards_per_client: int, rng: np.random.Generator
+) -> np.ndarray:
     """Float[categories, C], each row a distribution over the clients."""
     num_categories = len(counts)
-    if scheme == "iid":
+    if scheme in ("iid", "feature_shift", "concept_shift"):
         return np.full((num_categories, num_clients), 1.0 / num_clients)
+    if scheme == "shards":
+        return _shard_shares(counts, num_clients, shards_per_client, rng)
     if scheme == "dirichlet":
         return rng.dirichlet(np.full(num_clients, alpha), size=num_categories)
     if scheme == "quantity":
@@ -114,6 +127,19 @@ def _shares(scheme: Scheme, counts: np.ndarray, num_clients: int, alpha: float, 
         shares[category, client] = 1.0
         load[client] += counts[category]
     return shares
+
+
+def _shard_shares(counts: np.ndarray, num_clients: int, shards_per_client: int, rng: np.random.Generator) -> np.ndarray:
+    """Float[categories, C]: how much of each category lies in each client's shards of the sorted rows."""
+    num_shards = num_clients * shards_per_client
+    owner = rng.permutation(num_shards) // shards_per_client
+    edges = np.arange(num_shards + 1) * counts.sum() / num_shards
+    ends = np.cumsum(counts)[:, None]
+    overlap = np.minimum(ends, edges[1:]) - np.maximum(ends - counts[:, None], edges[:-1])
+    rows = np.zeros((num_clients, len(counts)))
+    np.add.at(rows, owner, np.maximum(overlap, 0.0).T)
+    rows[:, counts == 0] = 1.0
+    return (rows / rows.sum(axis=0)).T
 
 
 def _cut(

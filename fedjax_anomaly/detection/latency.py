@@ -14,7 +14,7 @@ def event_latency_ms(
     window: Float[np.ndarray, "T F"],
     *,
     num_events: int = 500,
-    most_seconds: float = 5.0,
+    most_seconds: float = 2.0,
 ) -> dict[str, float]:
     """Times single events, from the window on the host to the score.
 

@@ -16,6 +16,7 @@ from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.differences import with_differences
 from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
+from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
@@ -230,8 +231,12 @@ def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str,
         config.num_clients,
         seed=config.seed,
         alpha=config.dirichlet_alpha,
+        shards_per_client=config.shards_per_client,
         column=config.partition_column or None,
         min_normal_rows=2 * config.min_client_windows,
+    )
+    dataset = shift(
+        dataset, config.partition, train_client, test_client, seed=config.seed, strength=config.shift_strength
     )
     return federate(
         dataset,

@@ -22,6 +22,7 @@ from fedjax_anomaly.federated.parallel import client_map
 from fedjax_anomaly.types import ClientData
 
 MEMBERS_AXIS = "members"
+_SMALL_HIDDEN_SIZE = 16
 
 
 def build_members(config: Config, dataset: Dataset | None = None) -> list[Experiment]:
@@ -72,7 +73,8 @@ def train_ensemble(
 ) -> list[Trained]:
     """Runs the members' rounds in one compiled program.
 
-    The members are divided over the devices; on each device they are a vmap axis of the round.
+    The members are divided over the devices. On each device they are a vmap axis of the round, all at once or
+    `member_batch_size` at a time.
 
     Args:
       experiments: from `build_members`.
@@ -127,6 +129,17 @@ def train_ensemble(
     ]
 
 
+def member_batch_size(config: Config) -> int:
+    """Members trained at once on each device; 0 is all.
+
+    On CPU all at once pays for small models only: members' clients differ in size, and side by side each waits for the
+    largest, while the products of a larger model are no quicker in a batch (`benchmarks/many_seeds.py`).
+    """
+    if config.member_batch_size != -1:
+        return config.member_batch_size
+    return 1 if jax.default_backend() == "cpu" and config.hidden_size > _SMALL_HIDDEN_SIZE else 0
+
+
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
     """What differs between members; every leaf leads with their number. Registered as a pytree below."""
@@ -157,7 +170,14 @@ class _Program:
 
     def over_members(self, function: Callable[..., Any]) -> Callable[..., Any]:
         members = PartitionSpec(MEMBERS_AXIS)
-        return jax.shard_map(jax.vmap(function), mesh=self.mesh, in_specs=members, out_specs=members, check_vma=False)
+        at_once = client_map(member_batch_size(self.first.config))
+        return jax.shard_map(
+            lambda *arguments: at_once(function, arguments),
+            mesh=self.mesh,
+            in_specs=members,
+            out_specs=members,
+            check_vma=False,
+        )
 
     def begin(self, member: _Inputs) -> FederatedState:
         key_init, _ = jax.random.split(jax.random.key(member.seed))

@@ -14,10 +14,12 @@ from fedjax_anomaly.experiment import outcome
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
-from fedjax_anomaly.experiment.outputs import open_output_dir
+from fedjax_anomaly.experiment.many_pictures import draw_many_figures
+from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
+from fedjax_anomaly.reporting.many_report import write_many_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,22 @@ def run_many(
     ]
     result = summarize(config, results)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    _report(config, result, results, folders, directory)
     return ManyOutcome(result, config.num_rounds, directory)
+
+
+def _report(
+    config: Config, result: dict[str, Any], results: Sequence[dict[str, Any]], folders: Sequence[Path], directory: Path
+) -> None:
+    write_many_report(
+        directory / "report.html",
+        title=f"{config.dataset}, {config.method}: {len(folders)} runs side by side",
+        result=result,
+        members={folder.name: own for folder, own in zip(folders, results, strict=True)},
+        config=dataclasses.asdict(config),
+        environment=environment(),
+        figures=draw_many_figures(config, result, folders, directory / "figures"),
+    )
 
 
 def member_names(experiments: Sequence[Experiment]) -> list[str]:
@@ -110,6 +127,7 @@ def _train(
         ):
             records[-1] |= outcome.follow(experiment, state)
             for record in records:
+                record["round_seconds"] = 1.0 / progress.rounds_per_second
                 logbook.write(record["round"], {name: record[name] for name in record if name != "round"})
         report(progress.done, config.num_rounds, progress.rounds_per_second, progress.records[0][-1])
 
@@ -174,7 +192,7 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
     }
 
 
-_SUMMARIZED = ("alarms", "test", "oracle", "timing", "latency_ms", "communication")
+_SUMMARIZED = ("alarms", "test", "oracle", "timing", "latency_ms", "communication", "heterogeneity")
 
 
 def _summaries(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
 from fedjax_anomaly.data.clients import Federation
+from fedjax_anomaly.data.heterogeneity import MEASURE, heterogeneity
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
 from fedjax_anomaly.detection.evaluate import ScoredRows, alarm_rates, evaluate
 from fedjax_anomaly.detection.latency import event_latency_ms
@@ -134,7 +135,7 @@ def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
 
 
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
-    """AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
+    """Accuracy, AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
 
     Nothing where the test rows carry no labels.
     """
@@ -144,7 +145,7 @@ def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | N
     detector = calibrate(experiment, state)
     sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
     test, _ = evaluate(score_test_rows(experiment, detector, sample), detector.thresholds, detector.cluster)
-    return {"test_auroc": test["auroc"], "test_f1": test["f1"]}
+    return {f"test_{name}": test[name] for name in ("accuracy", "auroc", "f1")}
 
 
 def convergence_round(validation_loss: list[float]) -> int | None:
@@ -185,6 +186,7 @@ def result(
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
+        "heterogeneity": _heterogeneity(federation),
         "alarms": rule | alarm_rates(test_rows, detector.thresholds),
         "test": test and test | rule,
         "oracle": oracle,
@@ -245,6 +247,11 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "window_length": federation.window_length,
         "notes": list(dataset.notes),
     }
+
+
+def _heterogeneity(federation: Federation) -> dict[str, Any]:
+    """From the rows as read, since a client's own encoding would even out what the client differs in."""
+    return {"measure": MEASURE} | dataclasses.asdict(heterogeneity(federation.dataset.train, federation.train_client))
 
 
 def _timing(trained: Trained | None, history: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.outcome import Detector, latent_groups, smoothed_scores
 from fedjax_anomaly.reporting import figures
-from fedjax_anomaly.reporting.report import ReportFigure
+from fedjax_anomaly.reporting.page import Part, ReportFigure
 from fedjax_anomaly.types import RowSet
 
 _STRETCH_ROWS = 480
@@ -46,17 +46,14 @@ def draw_figures(
     directory.mkdir(parents=True, exist_ok=True)
     drawn: list[ReportFigure] = []
 
-    def add(name: str, title: str, caption: str, figure: Any) -> None:
+    def add(name: str, title: str, caption: str, figure: Any, part: Part = "detection") -> None:
         path = directory / f"{name}.png"
         figures.save(figure, path)
-        drawn.append(ReportFigure(title, caption, path))
+        drawn.append(ReportFigure(title, caption, path, part))
 
     if history:
-        add(
-            "training",
-            "Loss and detection over rounds" if result["test"] else "Loss over rounds",
-            *_training(history, result),
-        )
+        title = "Loss and detection over rounds" if result["test"] else "Loss over rounds"
+        add("training", title, *_training(history, result), part="training")
     add("scores", "Scores and threshold", *_scores(detector, test_rows, result))
     if detector.params is not None and experiment.federation.dataset.row_order != "none":
         stretch = _stretch(experiment, detector)
@@ -64,9 +61,14 @@ def draw_figures(
             add("stretch", "A stretch of one client's test rows", *stretch)
     if result["test"] and result["test"]["per_attack"]:
         add("attacks", "Recall per attack", *_attacks(test_rows, result))
-    add("partition", "Who got what", *_partition(experiment))
+    add("partition", "Who got what", *_partition(experiment), part="clients")
     if experiment.config.method == "federated":
-        add("clusters", "Clients by the similarity of their data", *_clusters(experiment, detector, result))
+        add(
+            "clusters",
+            "Clients by the similarity of their data",
+            *_clusters(experiment, detector, result),
+            part="clients",
+        )
     return drawn
 
 
@@ -114,6 +116,10 @@ def _partition(experiment: Experiment) -> tuple[str, Any]:
     np.add.at(counts, (federation.train_client[normal], column.codes[normal]), 1)
     held = counts.sum(axis=0) > 0
     names = [category for category, keep in zip(column.names, held, strict=True) if keep]
+    if (np.count_nonzero(counts, axis=1) == 1).all() and (np.count_nonzero(counts, axis=0) <= 1).all():
+        caption = f"Normal training rows of each client; each holds one {name}, which no other client holds."
+        own = [column.names[category] for category in counts.argmax(axis=1)]
+        return caption, figures.sizes_figure(counts.sum(axis=1), own)
     caption = f"Normal training rows by client and {name}; partition {config.partition}."
     return caption, figures.partition_figure(counts[:, held], names, "client")
 

@@ -21,7 +21,8 @@ from fedjax_anomaly.experiment.training import Progress, Trained, train
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
-from fedjax_anomaly.reporting.report import ReportFigure, write_report
+from fedjax_anomaly.reporting.report import write_report
+from fedjax_anomaly.reporting.warning_signs import noise_warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,7 @@ def run_experiment(
             *earlier, last = progress.records
             last |= outcome.follow(experiment, progress.state)
             for record in [*earlier, last]:
+                record["round_seconds"] = 1.0 / progress.rounds_per_second
                 logbook.write(record["round"], {name: record[name] for name in record if name != "round"})
             report(progress.done, progress.total, progress.rounds_per_second, last)
 
@@ -128,11 +130,9 @@ def _describe_privacy(experiment: Experiment) -> list[str]:
         f"after {config.num_rounds} rounds, noise multiplier {plan.noise_multiplier:.3g}, "
         f"{plan.release.sampling} sampling ({plan.release.accountant})"
     ]
-    if plan.noise_to_clip_ratio > 1.0:
-        lines.append(
-            f"warning: the noise on a mean update is about {plan.noise_to_clip_ratio:.0f} times the clip norm, so this "
-            "run is unlikely to learn anything; it takes many more clients per round, or a larger epsilon"
-        )
+    drowned = noise_warning(plan.noise_to_clip_ratio)
+    if drowned:
+        lines.append(f"warning: {drowned}")
     return lines
 
 
@@ -154,9 +154,7 @@ def _conclude(
     )
     write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
-    figures: list[ReportFigure] = pictures.draw_figures(
-        experiment, detector, test_rows, history, result, directory / "figures"
-    )
+    figures = pictures.draw_figures(experiment, detector, test_rows, history, result, directory / "figures")
     write_report(
         directory / "report.html",
         title=_title(experiment.config),

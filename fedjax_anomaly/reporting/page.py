@@ -1,12 +1,15 @@
 """The parts of a self-contained HTML page. Every function takes plain text, escapes it, and returns HTML."""
 
 import base64
+import dataclasses
 import html
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from fedjax_anomaly.reporting.atomic import write_atomically
 
 DASH = "–"
 """What an undefined or missing value is shown as."""
@@ -18,51 +21,124 @@ _SHOWN_SIZE = 0.75
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5c6470; --line: #d9dde3; --page: #fff; --panel: #f5f7f9;
-  --accent: #0072b2; }
+  --accent: #0072b2; --alert: #a84300; --alert-panel: #fdf3ea; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #a2abb7; --line: #3a4049; --page: #16181c;
-  --panel: #1f2329; --accent: #56b4e9; } }
+  --panel: #1f2329; --accent: #56b4e9; --alert: #f0a35e; --alert-panel: #2b221a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1.25rem; }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+body { margin: 0 auto; max-width: 66rem; padding: 2.5rem 1.5rem 4rem; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  overflow-wrap: break-word; }
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .4rem; }
+h2 { font-size: 1.25rem; margin: 2.75rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
-p { max-width: 44rem; margin: .6rem 0; }
+p, li { max-width: 46rem; }
+p { margin: .6rem 0; }
+p.lead { margin: 0 0 1.25rem; max-width: none; color: var(--soft); }
 p.note, figcaption { color: var(--soft); font-size: .9rem; }
+.warnings { margin: 1.25rem 0; padding: .8rem 1.1rem; background: var(--alert-panel);
+  border-left: 4px solid var(--alert); border-radius: 4px; break-inside: avoid; }
+.warnings h2 { font-size: 1rem; margin: 0 0 .3rem; padding: 0; border: 0; color: var(--alert); }
+.warnings ul { margin: 0; padding-left: 1.2rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .6rem; margin: .75rem 0 1rem; }
+.tile { padding: .55rem .8rem .6rem; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; }
+.tile dt { color: var(--soft); font-size: .85rem; }
+.tile dd { margin: 0; font-size: 1.4rem; line-height: 1.3; font-weight: 600; color: var(--accent);
+  font-variant-numeric: tabular-nums; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 2.5rem; }
+.columns > * { min-width: 0; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
-th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; white-space: nowrap; }
-.facts th { white-space: nowrap; padding-right: 1.6rem; }
-.headline td { font-size: 1.45rem; font-weight: 600; color: var(--accent); }
+th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; white-space: pre; }
+.facts th { padding-right: 1.6rem; }
 figure { margin: 1.5rem 0 2.25rem; break-inside: avoid; }
-figure img { display: block; max-width: 100%; height: auto; padding: .6rem; background: #fff;
+figure h3 { margin-top: 0; }
+figure .scroll { width: fit-content; max-width: 100%; margin: 0; padding: .6rem; background: #fff;
   border: 1px solid var(--line); border-radius: 6px; }
-figcaption { margin-top: .5rem; max-width: 44rem; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { margin-top: .5rem; max-width: 46rem; }
 details { margin: .75rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .5rem .9rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; padding: .9rem; background: var(--panel); border-radius: 6px; font-size: .82rem;
-  line-height: 1.45; }
-@media print { :root { --ink: #000; --soft: #444; --line: #bbb; --page: #fff; --panel: #fff; --accent: #000; }
-  body { max-width: none; padding: 0; font-size: 10.5pt; } h2, h3 { break-after: avoid; } tr { break-inside: avoid; }
-  .scroll { overflow: visible; } pre { white-space: pre-wrap; } }
+  line-height: 1.45; columns: 26rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { body { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.4rem; }
+  .tiles { grid-template-columns: repeat(auto-fit, minmax(5.5rem, 1fr)); gap: .4rem; }
+  .tile { padding: .4rem .6rem; } .tile dd { font-size: 1.15rem; }
+  figure img { max-width: none; width: 30rem; } }
+@page { margin: 15mm 14mm; }
+@media print { :root { --ink: #000; --soft: #444; --line: #bbb; --page: #fff; --panel: #fff; --accent: #000;
+  --alert: #000; --alert-panel: #fff; }
+  body { max-width: none; padding: 0; font-size: 10pt; line-height: 1.4; } h1 { font-size: 17pt; }
+  h2, h3, summary { break-after: avoid; } tr, .tile, .columns > * { break-inside: avoid; }
+  h2 { margin-top: 1.6rem; } thead { display: table-header-group; } .scroll { overflow: visible; }
+  figure { margin: 1rem 0; } figure img { width: auto; max-width: 100%; max-height: 9.4cm; }
+  details { border: 0; padding: 0; } details::details-content { content-visibility: visible; block-size: auto; }
+  pre { padding: 0; font-size: 7.5pt; columns: 2; } }
 """
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole page, without scripts and without references to anything outside of it."""
-    return (
+Part = Literal["detection", "training", "clients"]
+"""Where on a page a figure stands."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportFigure:
+    """A figure on a page.
+
+    Attributes:
+      title: shown above it, and read out in its place.
+      caption: shown below it.
+      path: of its PNG file.
+      part: the part of the page that it belongs to.
+    """
+
+    title: str
+    caption: str
+    path: Path
+    part: Part = "detection"
+
+
+def write_page(path: str | Path, title: str, lead: str, parts: Sequence[str]) -> None:
+    """Writes a whole page, without scripts and without references to anything outside of it.
+
+    Args:
+      path: of the HTML file.
+      title: the page's heading.
+      lead: the line under it.
+      parts: HTML; empty ones are left out.
+    """
+    contents = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(sections) + "\n</body>\n</html>\n"
+        f'<body>\n<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n'
+        + "\n".join(part for part in parts if part)
+        + "\n</body>\n</html>\n"
     )
+    write_atomically(path, contents.encode())
 
 
 def section(title: str, *parts: str) -> str:
     """Parts, themselves HTML, under a heading."""
-    return f"<section>\n<h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
+    return f"<section>\n<h2>{html.escape(title)}</h2>\n" + "\n".join(part for part in parts if part) + "\n</section>"
+
+
+def heading(title: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{html.escape(title)}</h3>"
+
+
+def warnings(items: Sequence[str]) -> str:
+    """What a reader must know before the rest; nothing where there is nothing to warn of."""
+    if not items:
+        return ""
+    return f'<section class="warnings">\n<h2>Before you read on</h2>\n{bullets(items)}\n</section>'
+
+
+def columns(*parts: str) -> str:
+    """Parts, themselves HTML, side by side where the page is wide enough."""
+    return '<div class="columns">\n' + "\n".join(f"<div>{part}</div>" for part in parts if part) + "\n</div>"
 
 
 def paragraph(text: str) -> str:
@@ -80,7 +156,16 @@ def bullets(items: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 0, kind: str = "") -> str:
+def tiles(pairs: Mapping[str, str]) -> str:
+    """Names and values that stand out, each in a box."""
+    boxes = "\n".join(
+        f'<div class="tile"><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>'
+        for name, value in pairs.items()
+    )
+    return f'<dl class="tiles">\n{boxes}\n</dl>'
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 0) -> str:
     """A table of texts; the first `words` columns are words and flush left, the others numbers and flush right."""
     sides = ["" if column < words else ' class="number"' for column in range(len(header))]
     head = "".join(f'<th scope="col"{side}>{html.escape(name)}</th>' for side, name in zip(sides, header, strict=True))
@@ -88,10 +173,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 
         "<tr>" + "".join(f"<td{side}>{html.escape(cell)}</td>" for side, cell in zip(sides, row, strict=True)) + "</tr>"
         for row in rows
     )
-    return (
-        f'<div class="scroll"><table class="{html.escape(kind)}">\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def facts(pairs: Mapping[str, str]) -> str:
@@ -113,22 +195,28 @@ def json_block(value: Mapping[str, Any]) -> str:
     return f"<pre>{html.escape(json.dumps(value, indent=2, default=str))}</pre>"
 
 
-def picture(title: str, caption: str, path: Path) -> str:
-    """A PNG, embedded, with its title and caption.
+def pictures(figures: Sequence[ReportFigure], part: str) -> str:
+    """The figures of one part, in their order.
 
     Raises:
-      ValueError: when the file is not a PNG.
+      ValueError: when the file of one is not a PNG.
     """
-    contents = path.read_bytes()
+    return "\n".join(_picture(figure) for figure in figures if figure.part == part)
+
+
+def _picture(figure: ReportFigure) -> str:
+    """A PNG, embedded, with its title and caption."""
+    contents = figure.path.read_bytes()
     if not contents.startswith(_PNG_SIGNATURE):
-        raise ValueError(f"path={str(path)!r} is not a PNG file; save the figure as PNG.")
+        raise ValueError(f"path={str(figure.path)!r} is not a PNG file; save the figure as PNG.")
     width, height = (int.from_bytes(contents[begin : begin + 4]) for begin in (16, 20))
     encoded = base64.b64encode(contents).decode("ascii")
+    title = html.escape(figure.title)
     return (
-        f"<figure>\n<h3>{html.escape(title)}</h3>\n"
-        f'<img alt="{html.escape(title)}" width="{width * _SHOWN_SIZE:.0f}" height="{height * _SHOWN_SIZE:.0f}" '
-        f'src="data:image/png;base64,{encoded}">\n'
-        f"<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+        f"<figure>\n<h3>{title}</h3>\n"
+        f'<div class="scroll"><img alt="{title}" width="{width * _SHOWN_SIZE:.0f}" '
+        f'height="{height * _SHOWN_SIZE:.0f}" src="data:image/png;base64,{encoded}"></div>\n'
+        f"<figcaption>{html.escape(figure.caption)}</figcaption>\n</figure>"
     )
 
 
@@ -154,3 +242,13 @@ def byte_count(value: float | None) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000.0
     return f"{size:,.3g} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, in the unit that keeps the number short."""
+    if seconds is None:
+        return DASH
+    for unit, size, bound in (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172800.0)):
+        if seconds < bound:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400.0:,.3g} days"

@@ -16,6 +16,8 @@ from fedjax_anomaly.reporting.figures.labels import place_point_labels
 
 _MAX_CATEGORIES = 25
 _MAX_NAMED_CLIENTS = 40
+_MAX_NAMED_BARS = 120
+_BARS_PER_COLUMN = 30
 _LEADER_INCHES = 0.1  # a name farther from its point than this is tied to it by a line
 
 
@@ -67,6 +69,40 @@ def _client_ticks(axes: Axes, num_clients: int) -> None:
     axes.set_yticks(clients + 0.5, [str(c) for c in clients])
 
 
+def sizes_figure(sizes: Int[np.ndarray, " C"], client_names: Sequence[str]) -> Figure:
+    """How many rows each client holds, as bars with the clients' names, in as many columns as are readable.
+
+    Args:
+      sizes: rows per client.
+      client_names: C names. Past 120 clients only the sizes are drawn, in order.
+    """
+    sizes = np.asarray(sizes)
+    if len(sizes) > _MAX_NAMED_BARS:
+        return _size_steps(sizes)
+    num_columns = -(-len(sizes) // _BARS_PER_COLUMN)
+    per_column = -(-len(sizes) // num_columns)
+    name_inches = 0.075 * max(len(name) for name in client_names)
+    figure = style.new_figure(max(4.6, num_columns * (1.9 + name_inches)), 0.8 + 0.18 * per_column)
+    for column, axes in enumerate(figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]):
+        own = slice(column * per_column, (column + 1) * per_column)
+        axes.barh(np.arange(len(sizes[own])), sizes[own], height=0.7, color=style.NORMAL)
+        axes.set_yticks(np.arange(len(sizes[own])), client_names[own])
+        axes.set_ylim(per_column - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        style.dress(axes, x_label="Rows", grid="x")
+        axes.tick_params(axis="y", length=0, labelsize=style.NOTE_SIZE)
+    return figure
+
+
+def _size_steps(sizes: Int[np.ndarray, " C"]) -> Figure:
+    figure = style.new_figure(6.6, 3.0)
+    axes = figure.subplots()
+    axes.stairs(np.sort(sizes)[::-1], fill=True, color=style.NORMAL)
+    style.dress(axes, x_label="clients, largest first", y_label="rows", grid="y")
+    return figure
+
+
 def cluster_figure(
     summaries: Float[np.ndarray, "C D"],
     assignment: Int[np.ndarray, " C"],
@@ -113,15 +149,16 @@ def cluster_figure(
     )
     if adjusted_rand_index is not None:
         style.panel_title(axes, f"adjusted Rand index against the true groups: {adjusted_rand_index:.2f}")
-    axes.legend(
-        handles=entries,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        ncol=columns,
-        frameon=False,
-        fontsize=style.TICK_SIZE,
-        labelcolor=style.INK,
-    )
+    if len(entries) > 1:
+        axes.legend(
+            handles=entries,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            ncol=columns,
+            frameon=False,
+            fontsize=style.TICK_SIZE,
+            labelcolor=style.INK,
+        )
     if len(points) <= _MAX_NAMED_CLIENTS:
         _name_points(figure, axes, points, client_names)
     return figure
