@@ -115,7 +115,7 @@ def test_the_example_file_is_read_as_described(tmp_path):
     ("name", "text", "settings"),
     [
         ("machine-03.csv", "cpu,mem\n" + "1,2\n" * 29, {}),
-        ("machine-03.csv", "cpu,mem\n" + "1,2\n" * 60, {}),
+        ("machine-03.csv", "cpu,mem\n" + "1,2\n" * 50, {}),
         ("a.csv", "cpu,mem\n1,2\n2,3\n,4\n", {}),
         ("a.csv", "cpu\n1\n?\n3\n", {}),
         ("b.csv", "cpu\n1\n2\n", {}),
