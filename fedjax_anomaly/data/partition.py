@@ -81,12 +81,13 @@ def partition(
         if rows.min() >= min_normal_rows:
             return train_client, _cut(test_column, categories, shares, shuffle)
     who, way_out = "a client", "give fewer clients, a larger --dirichlet_alpha, or more data"
+    tries = f", in {draws} draws" if draws > 1 else ""
     if scheme == "natural":
         held = [value for value, share in zip(categories, shares[:, rows.argmin()], strict=True) if share]
         who, way_out = f"the client of {name} {', '.join(held)}", "leave it out, or give it more rows"
     raise ValueError(
         f"partition={scheme} over num_clients={num_clients} leaves {who} with {rows.min()} normal training rows, fewer "
-        f"than the {min_normal_rows} it needs, in {draws} draw(s); {way_out}."
+        f"than the {min_normal_rows} it needs{tries}; {way_out}."
     )
 
 
