@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow
 from jaxtyping import Float
-from pyarrow import csv
 
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.detection.evaluate import ScoredRows
@@ -36,6 +35,9 @@ def write_scores(
       Scores and thresholds read back are those that the alarms were raised by, to the last bit (test:
       `tests/experiment/test_scores.py::test_every_test_row_has_its_line`).
     """
+    import pyarrow  # Slow to import, and needed at the end of a run only.
+    from pyarrow import csv
+
     dataset = federation.dataset
     rows = federation.test.row[federation.test.row >= 0]
     columns = {
@@ -53,8 +55,10 @@ def write_scores(
     write_atomically(path, contents.getvalue().to_pybytes())
 
 
-def _words(codes: np.ndarray, names: Sequence[str]) -> pyarrow.Array:
-    """A column of strings from their codes."""
+def _words(codes: np.ndarray, names: Sequence[str]) -> Any:
+    """A column of strings, as an Arrow array, from their codes."""
+    import pyarrow
+
     return pyarrow.DictionaryArray.from_arrays(codes.astype(np.int32), pyarrow.array(names, pyarrow.string())).cast(
         pyarrow.string()
     )

@@ -23,11 +23,11 @@ def assert_close(a, b):
     "settings", [{}, {"member_batch_size": 1}, {"num_clusters": "2", "clustering": "ifca"}, {"method": "local_only"}]
 )
 def test_a_member_ends_as_if_it_were_run_by_itself(small_dataset, settings):
-    config = dataclasses.replace(SMALL, num_seeds=3, **({"num_clusters": "1"} | settings))
+    config = dataclasses.replace(SMALL, num_seeds=2, **({"num_clusters": "1"} | settings))
     together = train_ensemble(build_members(config, small_dataset))
     for member, end in zip(config.members(), together, strict=True):
         assert_close(end.state.params, jax.device_get(train(build(member, small_dataset)).state.params))
-    assert [int(end.state.round) for end in together] == [4, 4, 4]
+    assert [int(end.state.round) for end in together] == [4, 4]
 
 
 def test_swept_settings_and_privacy_noise_are_those_of_their_member(small_dataset):

@@ -217,7 +217,7 @@ def test_without_sources_there_are_twenty_clients_and_no_more_in_a_cohort(small_
 
 
 def test_a_client_with_too_few_rows_is_named(small_dataset, small_config):
-    few = dataclasses.replace(small_config, min_client_windows=199)
+    few = dataclasses.replace(small_config, min_client_windows=199, window_stride=2)
     with pytest.raises(ValueError, match="leaves the client of source api with 397 normal training rows, fewer than"):
         build(few, small_dataset)
     with pytest.raises(ValueError, match="client api has [0-9]+ normal training windows of 4 rows, fewer than the 198"):
