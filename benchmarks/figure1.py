@@ -129,7 +129,7 @@ def figure1(rows: Sequence[Point], warning: str = "") -> Figure:
         handles,
         labels,
         loc="outside lower center",
-        ncol=3,
+        ncol=columns,
         frameon=False,
         fontsize=style.TICK_SIZE,
         labelcolor=style.INK,
