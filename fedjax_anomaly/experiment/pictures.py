@@ -117,8 +117,9 @@ def _partition(experiment: Experiment) -> tuple[str, Any]:
     held = counts.sum(axis=0) > 0
     names = [category for category, keep in zip(column.names, held, strict=True) if keep]
     if (np.count_nonzero(counts, axis=1) == 1).all() and (np.count_nonzero(counts, axis=0) <= 1).all():
-        caption = f"Normal training rows of each client; each holds one {name}, which no other holds."
-        return caption, figures.sizes_figure(counts.sum(axis=1), client_names(federation))
+        caption = f"Normal training rows of each client; each holds one {name}, which no other client holds."
+        own = [column.names[category] for category in counts.argmax(axis=1)]
+        return caption, figures.sizes_figure(counts.sum(axis=1), own)
     caption = f"Normal training rows by client and {name}; partition {config.partition}."
     return caption, figures.partition_figure(counts[:, held], names, "client")
 

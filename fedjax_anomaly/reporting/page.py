@@ -54,7 +54,8 @@ th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; w
 .facts th { padding-right: 1.6rem; }
 figure { margin: 1.5rem 0 2.25rem; break-inside: avoid; }
 figure h3 { margin-top: 0; }
-figure .scroll { width: fit-content; max-width: 100%; margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .6rem; }
+figure .scroll { width: fit-content; max-width: 100%; margin: 0; padding: .6rem; background: #fff;
+  border: 1px solid var(--line); border-radius: 6px; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: .5rem; max-width: 46rem; }
 details { margin: .75rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .5rem .9rem; }

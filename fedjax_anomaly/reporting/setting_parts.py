@@ -30,7 +30,9 @@ _ROW_ORDERS = {
 def method_in_words(method: Mapping[str, Any], num_clients: int) -> str:
     """What the detector is and where it was trained; a method unknown here is called by its name."""
     name, model = str(method["name"]), str(method.get("model"))
-    return _METHODS.get(name, name).format(model=_MODELS.get(model, model), clients=num_clients)
+    if name not in _METHODS:
+        return name
+    return _METHODS[name].format(model=_MODELS.get(model, model), clients=num_clients)
 
 
 def data_and_clients(result: Mapping[str, Any], figures: Sequence[ReportFigure]) -> str:

@@ -70,6 +70,8 @@ def test_many_seeds_are_summarized_and_kept(small_dataset, small_config):
     np.testing.assert_allclose(f1["mean"], np.mean(f1["values"]))
     assert result["settings"][1]["test"]["time_order"]["event_recall"]["mean"] is not None
     assert {test["metric"] for test in result["paired"]} == {"f1", "auroc"}
+    assert {path.name for path in (outcome.output_dir / "figures").iterdir()} == {"seeds.png", "curves.png"}
+    assert f"{f1['mean']:.4f} ± {f1['std']:.4f}" in (outcome.output_dir / "report.html").read_text()
 
 
 def test_an_interrupted_ensemble_resumes_to_the_same_states(small_dataset, small_config, tmp_path):
@@ -84,7 +86,9 @@ def test_an_interrupted_ensemble_resumes_to_the_same_states(small_dataset, small
 
 def test_a_classical_method_is_summarized_over_seeds(small_dataset, small_config):
     config = dataclasses.replace(small_config, num_seeds=2, num_clusters="1", method="kmeans")
-    assert run_many(config, small_dataset).result["settings"][0]["test"]["auroc"]["std"] is not None
+    outcome = run_many(config, small_dataset)
+    assert outcome.result["settings"][0]["test"]["auroc"]["std"] is not None
+    assert [path.name for path in (outcome.output_dir / "figures").iterdir()] == ["seeds.png"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_rows_without_labels_are_scored_and_not_judged(unlabelled, small_dataset
     assert "attack" not in lines[0]
     assert "test_auroc" not in (outcome.output_dir / "metrics.jsonl").read_text()
     page = (outcome.output_dir / "report.html").read_text()
-    assert f"{result['alarms']['alarm_rows']:,} of 800" in page
+    assert f"<dt>rows with an alarm</dt><dd>{result['alarms']['alarm_rows']:,}</dd>" in page
 
 
 def test_many_seeds_without_labels_are_summarized_by_their_alarms(unlabelled, small_config):

@@ -11,11 +11,12 @@ import pytest
 
 from fedjax_anomaly.reporting import figures
 from fedjax_anomaly.reporting.figures import style
-from fedjax_anomaly.reporting.page import byte_count
-from fedjax_anomaly.reporting.report import ReportFigure, write_report
+from fedjax_anomaly.reporting.page import ReportFigure, byte_count, duration
+from fedjax_anomaly.reporting.report import write_report
 
 METRICS = {"accuracy": 0.91, "precision": 0.92, "recall": 0.93, "f1": 0.94, "fpr": 0.05, "auroc": 0.96, "auprc": None}
 RESULT: dict[str, Any] = {
+    "method": {"name": "federated", "model": "lstm_autoencoder", "saw_attack_labels": False},
     "dataset": {
         "name": "nsl_kdd",
         "num_clients": 2,
@@ -45,7 +46,12 @@ RESULT: dict[str, Any] = {
         "convergence_seconds": 4.56,
     },
     "latency_ms": {"p50": 0.4, "p95": 0.5, "p99": 0.8},
-    "communication": {"up_bytes_per_round": 4213400, "down_bytes_per_round": 999, "total_bytes": 843e6},
+    "communication": {
+        "up_bytes_per_round": 4213400,
+        "down_bytes_per_round": 999,
+        "total_bytes": 843e6,
+        "raw_data_bytes": 421.5e6,
+    },
     "privacy": {
         "unit": "client",
         "unit_in_words": "one client with everything that it holds",
@@ -72,6 +78,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
+        self.tiles: dict[str, str] = {}
         self.rows: list[list[str]] = []
         self._open: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
@@ -94,6 +101,10 @@ class Page(HTMLParser):
         self.texts.append(data)
         if self._open and self._open[-1] in ("td", "th"):
             self.rows[-1].append(data)
+        if self._open and self._open[-1] == "dt":
+            self._tile = data
+        if self._open and self._open[-1] == "dd":
+            self.tiles[self._tile] = data
 
     @property
     def text(self) -> str:
@@ -101,7 +112,7 @@ class Page(HTMLParser):
 
 
 def written(tmp_path: Path, result: dict[str, Any] = RESULT, title: str = "A run", **parts: Any) -> Page:
-    defaults: dict[str, Any] = {"config": {"seed": 7}, "environment": {"jax": "0.8"}, "figures": []}
+    defaults: dict[str, Any] = {"config": {"seed": 7, "num_rounds": 100}, "environment": {"jax": "0.8"}, "figures": []}
     write_report(tmp_path / "report.html", title=title, result=result, **defaults | parts)
     return Page(tmp_path / "report.html")
 
@@ -125,6 +136,7 @@ TIME_ORDER = {
     "event_recall": 0.75,
     "num_events": 8,
     "detection_delay_seconds_mean": 1234.0,
+    "detection_delay_seconds_median": 60.0,
     "false_alarms_per_day": 2.5,
     "point_adjusted_f1_inflated": 0.9321,
 }
@@ -137,32 +149,43 @@ def test_events_in_time_are_shown_and_the_inflated_figure_is_called_so(tmp_path:
     page = written(tmp_path, result)
     assert ["VUS-PR", "0.4321"] in page.rows
     assert ["Events with an alarm inside", "75.0% of 8"] in page.rows
-    assert ["Point-adjusted F1, inflated", "0.9321"] in page.rows
-    assert "The plain F1 is 0.9400." in page.text
+    assert ["Delay of the first alarm, mean", "20.6 min"] in page.rows
+    assert ["Delay of the first alarm, median", "60 s"] in page.rows
+    assert ["False alarms per day and client", "2.50"] in page.rows
+    plain = page.rows.index(["F1, row by row", "0.9400"])
+    assert page.rows[plain + 1] == ["F1, point-adjusted (inflated)", "0.9321"]
+    assert "0.9321" not in page.tiles.values()
 
 
 def test_how_different_the_clients_are_is_shown_beside_chance(tmp_path: Path) -> None:
     page = written(tmp_path, RESULT | {"heterogeneity": HETEROGENEITY})
-    assert ["Mean distance between clients", "0.270 (clients drawn at random: 0.080)"] in page.rows
+    assert ["Mean distance between two clients", "0.270"] in page.rows
+    assert ["The same by chance alone (iid_reference)", "0.080"] in page.rows
+    assert ["Largest distance between two clients", "0.410"] in page.rows
+    assert "Distance: a distance" in page.text
 
 
-@pytest.mark.parametrize(
-    ("change", "warning"),
-    [
-        ({"method": {"name": "rbf_svm", "saw_attack_labels": True}}, "rbf_svm saw attack labels in training"),
-        ({"privacy": RESULT["privacy"] | {"noise_to_clip_ratio": 37.9}}, "about 38 times the clip norm"),
-        ({"timing": RESULT["timing"] | {"convergence_round": None}}, "The loss on held-out rows did not decrease."),
-    ],
-)
-def test_a_reader_is_warned(tmp_path: Path, change: dict[str, Any], warning: str) -> None:
-    assert "Warnings" not in written(tmp_path).text
-    assert warning in written(tmp_path, RESULT | change).text
+def test_warnings_stand_before_everything_else(tmp_path: Path) -> None:
+    result = copy.deepcopy(RESULT)
+    result["method"] |= {"name": "rbf_svm", "saw_attack_labels": True}
+    text = written(tmp_path, result).text
+    assert 0 < text.index("rbf_svm saw attack labels in training") < text.index("Detection on the test rows")
+    result["method"]["saw_attack_labels"] = False
+    result["dataset"]["notes"] = []
+    assert "Before you read on" not in written(tmp_path, result).text
+
+
+def test_the_line_under_the_title_says_what_was_run(tmp_path: Path) -> None:
+    text = written(tmp_path, environment={"date": "2026-01-02T03:04:05+00:00"}).text
+    method = "LSTM autoencoder, trained in a federation of 2 clients"
+    assert f"Data: nsl_kdd · Method: {method} · 100 rounds · Seed 7 · 2026-01-02 " in text
 
 
 def test_the_headline_shows_every_metric_and_a_dash_where_undefined(tmp_path: Path) -> None:
     page = written(tmp_path)
-    assert page.rows[0] == ["accuracy", "precision", "recall", "F1", "FPR", "AUROC", "AUPRC"]
-    assert page.rows[1] == ["0.9100", "0.9200", "0.9300", "0.9400", "0.0500", "0.9600", "–"]
+    names = ["accuracy", "precision", "recall", "F1", "FPR", "AUROC", "AUPRC"]
+    values = ["0.9100", "0.9200", "0.9300", "0.9400", "0.0500", "0.9600", "–"]
+    assert page.tiles == dict(zip(names, values, strict=True))
     assert "Threshold: 0.99 quantile of held-out normal rows." in page.text
 
 
@@ -170,6 +193,7 @@ def test_the_oracle_is_called_hindsight_and_stays_out_of_every_table(tmp_path: P
     page = written(tmp_path)
     assert re.search(r"in hindsight: 0\.9876,.* never the headline", page.text)
     assert "0.9876" not in [cell for row in page.rows for cell in row]
+    assert "0.9876" not in page.tiles.values()
 
 
 def test_attacks_are_sorted_by_recall_with_undefined_ones_last(tmp_path: Path) -> None:
@@ -191,14 +215,16 @@ def test_facts_are_shown_with_their_units(tmp_path: Path) -> None:
     rows = dict(row for row in written(tmp_path).rows if len(row) == 2)
     assert rows["Anomalous share of the test rows"] == "56.92%"
     assert rows["Convergence"] == "round 57, after 4.56 s of rounds"
-    assert rows["Latency of one event (p50, p95, p99)"] == "0.400 ms, 0.500 ms, 0.800 ms"
+    assert [rows[f"Latency of one event, p{p}"] for p in (50, 95, 99)] == ["0.400 ms", "0.500 ms", "0.800 ms"]
     assert rows["Sent by all clients, per round"] == "4.21 MB"
     assert rows["Sent to all clients, per round"] == "999 B"
+    # 843 MB are twice 421.5 MB.
+    assert rows["For comparison: all training rows sent to a centre"] == "422 MB (2 times that was sent)"
     assert rows["Test rows"] == "–"  # not in RESULT
 
 
 def test_notes_on_the_data_are_shown(tmp_path: Path) -> None:
-    assert "only one half was found" in written(tmp_path).texts
+    assert "Data: only one half was found" in written(tmp_path).texts
 
 
 def test_privacy_is_stated_in_words(tmp_path: Path) -> None:
@@ -207,16 +233,37 @@ def test_privacy_is_stated_in_words(tmp_path: Path) -> None:
     assert "does not cover: the sums that the encoding is fitted on" in text
 
 
-def test_a_run_without_privacy_labels_or_convergence_says_so(tmp_path: Path) -> None:
-    alarms = {"threshold_rule": "a rule", "test_rows": 1540, "alarm_rows": 77, "alarm_rate": 0.05, "per_client": []}
-    result = copy.deepcopy(RESULT) | {"test": None, "oracle": None, "privacy": None, "alarms": alarms}
+def test_a_run_without_labels_shows_its_alarms(tmp_path: Path) -> None:
+    clients = [
+        {"client": 0, "threshold": 0.5, "rows": 540, "alarm_rows": 0, "alarm_rate": 0.0},
+        {"client": 1, "threshold": 0.25, "rows": 1000, "alarm_rows": 77, "alarm_rate": 0.077},
+        {"client": 2, "threshold": 0.125, "rows": 0, "alarm_rows": 0, "alarm_rate": None},
+    ]
+    alarms = {"threshold_rule": "a rule", "test_rows": 1540, "alarm_rows": 77, "alarm_rate": 0.05}
+    result = RESULT | {"test": None, "oracle": None, "alarms": alarms | {"per_client": clients}}
+    page = written(tmp_path, result, figures=[ReportFigure("Scores", "", png(tmp_path))])
+    assert page.tiles == {"rows with an alarm": "77", "test rows": "1,540", "share": "5.00%"}
+    begin = page.rows.index(["client", "threshold", "rows", "rows with an alarm", "share"])
+    assert page.rows[begin + 1] == ["1", "0.25", "1,000", "77", "7.70%"]  # the most frequent first
+    assert ["2", "0.125", "0", "0", "–"] in page.rows
+    assert "The test rows carry no labels" in page.text
+    assert "Scores" in page.text
+    assert not {"F1", "AUROC", "Oracle"} & set(page.text.split())
+
+
+def test_a_run_without_privacy_or_convergence_says_so(tmp_path: Path) -> None:
+    result = copy.deepcopy(RESULT) | {"privacy": None}
     result["timing"]["convergence_round"] = None
     page = written(tmp_path, result)
     assert "No differential privacy." in page.text
-    assert "The test rows carry no labels." in page.text
-    assert "77 of 1,540 rows (5.00%) raised an alarm." in page.text
     assert ["Convergence", "not reached"] in page.rows
-    assert "Oracle" not in page.text
+
+
+def test_a_method_without_rounds_has_no_training_facts(tmp_path: Path) -> None:
+    timing = RESULT["timing"] | dict.fromkeys(["compile_seconds", "rounds_per_second", "convergence_round"])
+    page = written(tmp_path, RESULT | {"timing": timing, "method": {"name": "pca", "saw_attack_labels": False}})
+    assert "Convergence" not in {row[0] for row in page.rows if row}
+    assert "Method: PCA reconstruction, fitted on all clients' rows in one place · Seed 7" in page.text
 
 
 def test_noise_too_small_for_a_guarantee_is_not_given_an_epsilon(tmp_path: Path) -> None:
@@ -226,10 +273,26 @@ def test_noise_too_small_for_a_guarantee_is_not_given_an_epsilon(tmp_path: Path)
 
 
 def test_clusters_list_their_clients(tmp_path: Path) -> None:
-    page = written(tmp_path)
+    clusters = {"assignment": [1, 0, 1], "sizes": [1, 2], "adjusted_rand_index": 0.875}
+    page = written(tmp_path, RESULT | {"clusters": clusters})
     begin = page.rows.index(["cluster", "clients", "number of clients"])
-    assert page.rows[begin + 1 : begin + 3] == [["0", "1", "1"], ["1", "0", "1"]]
+    assert page.rows[begin + 1 : begin + 3] == [["0", "1", "1"], ["1", "0, 2", "2"]]
     assert "Adjusted Rand index against the true groups: 0.875" in page.text
+
+
+def test_one_model_for_all_or_for_each_needs_no_table(tmp_path: Path) -> None:
+    assert "Each client has a model of its own." in written(tmp_path).text
+    shared = {"assignment": [0, 0], "sizes": [2], "adjusted_rand_index": None}
+    assert "All clients share one model." in written(tmp_path, RESULT | {"clusters": shared}).text
+
+
+def test_a_figure_stands_in_its_part(tmp_path: Path) -> None:
+    path = png(tmp_path)
+    drawn = [ReportFigure("Who got what", "", path, "clients"), ReportFigure("Loss", "", path, "training")]
+    text = written(tmp_path, figures=[*drawn, ReportFigure("Scores", "", path)]).text
+    order = ["Detection on", "Scores", "Training, latency", "Loss", "Data and clients", "Who got what"]
+    places = [text.index(name) for name in order]
+    assert places == sorted(places)
 
 
 def test_figures_are_embedded_as_the_bytes_of_their_files(tmp_path: Path) -> None:
@@ -262,22 +325,23 @@ def test_the_page_refers_to_nothing_outside_of_itself(tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     hostile = '<b onload="x">&amp;\'</script><script>alert(1)</script>'
     result = copy.deepcopy(RESULT)
-    result["dataset"]["name"] = result["dataset"]["row_order"] = hostile
+    result["dataset"]["name"] = result["dataset"]["row_order"] = result["method"]["name"] = hostile
+    result["dataset"]["notes"] = [hostile]
     result["test"]["threshold_rule"] = result["test"]["per_client"][0]["client"] = hostile
     result["test"]["per_attack"][hostile] = 0.5
     result["privacy"]["unit_in_words"] = result["privacy"]["trust"] = hostile
     result["privacy"]["not_covered"] = [hostile]
     parts: dict[str, Any] = {
         "title": hostile,
-        "config": {hostile: hostile},
+        "config": {hostile: hostile, "seed": 7, "num_rounds": 100},
         "environment": {"device": hostile},
         "figures": [ReportFigure(hostile, hostile, png(tmp_path))],
     }
     page = written(tmp_path, result, **parts)
     usual = written(tmp_path, figures=[ReportFigure("a", "b", tmp_path / "a.png")])
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in usual.tags}
-    # Ten places beside the page's two titles and JSON, where quotes are written with a backslash.
-    assert page.text.count(hostile) == 2 + 10
+    # Thirteen places beside the page's two titles and JSON, where quotes are written with a backslash.
+    assert page.text.count(hostile) == 2 + 13
     assert page.text.count(hostile.replace('"', '\\"')) == 3
 
 
@@ -302,3 +366,11 @@ def test_configuration_and_environment_are_shown(tmp_path: Path) -> None:
 )
 def test_bytes_are_shown_in_a_unit_that_fits(value: float | None, text: str) -> None:
     assert byte_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.0, "0 s"), (119.0, "119 s"), (1234.0, "20.6 min"), (7200.0, "2 h"), (432000.0, "5 days")],
+)
+def test_durations_are_shown_in_a_unit_that_fits(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedjax_anomaly.reporting.figures import style
 
@@ -35,6 +36,7 @@ def seeds_figure(names: Sequence[str], summaries: Sequence[Mapping[str, Any]]) -
         axes.set_ylim(len(names) - 0.45, -0.45)
         style.dress(axes, x_label=f"{label} on the test rows", grid="x")
         axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     return figure
 
 
@@ -82,7 +84,7 @@ def seed_curves_figure(names: Sequence[str], panels: Mapping[str, Sequence[Curve
 
 
 def _draw_band(axes: Axes, curves: Curves, color: str, name: str) -> None:
-    known = np.isfinite(curves.values).any(axis=0)
+    known = np.isfinite(curves.values).any(axis=0)  # a test metric is known at the end of each chunk of rounds only
     rounds, values = curves.rounds[known], curves.values[:, known]
     axes.fill_between(rounds, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=color, alpha=0.2, linewidth=0)
     marker = "o" if len(rounds) <= 25 else None

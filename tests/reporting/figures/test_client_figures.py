@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from fedjax_anomaly.reporting.figures import cluster_figure, partition_figure, save
+from fedjax_anomaly.reporting.figures import cluster_figure, partition_figure, save, sizes_figure
 from fedjax_anomaly.reporting.figures.client_figures import principal_plane
 
 GENERATOR = np.random.default_rng(0)
@@ -38,6 +38,23 @@ def test_small_categories_are_folded_and_no_row_is_lost() -> None:
     assert set(labels[:-1]) == largest
     cells = np.ma.getdata(heat.collections[0].get_array())
     np.testing.assert_array_equal(cells.sum(axis=1), counts.sum(axis=1))
+
+
+@pytest.mark.parametrize(("num_clients", "columns"), [(3, 1), (30, 1), (31, 2), (120, 4)])
+def test_every_client_has_a_named_bar(num_clients: int, columns: int) -> None:
+    sizes = GENERATOR.integers(1, 100, num_clients)
+    names = [f"node-{c}" for c in range(num_clients)]
+    figure = sizes_figure(sizes, names)
+    assert len(figure.axes) == columns
+    bars = [bar.get_width() for axes in figure.axes for bar in axes.patches]  # type: ignore[attr-defined]
+    assert bars == sizes.tolist()
+    assert [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()] == names
+
+
+def test_clients_too_many_to_name_are_drawn_by_size() -> None:
+    sizes = GENERATOR.integers(1, 100, 121)
+    axes: Any = sizes_figure(sizes, [str(c) for c in range(121)]).axes[0]
+    np.testing.assert_array_equal(axes.patches[0].get_data().values, np.sort(sizes)[::-1])
 
 
 def test_points_lie_at_the_principal_components_in_the_colour_of_their_cluster() -> None:
@@ -75,6 +92,8 @@ def test_the_legend_lists_clusters_and_true_groups() -> None:
     unknown = cluster_figure(summaries, np.arange(6) % 2, None, list("abcdef"), None)
     assert legend_of(unknown) == ["cluster 0", "cluster 1"]
     assert unknown.axes[0].get_title(loc="left") == ""
+    one = cluster_figure(summaries, np.zeros(6, int), None, list("abcdef"), None)
+    assert one.axes[0].get_legend() is None
 
 
 @pytest.mark.parametrize(("num_clients", "named"), [(40, 40), (41, 0)])
