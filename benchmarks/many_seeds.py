@@ -30,7 +30,9 @@ def main() -> None:
     repeats, hidden_sizes = (1, HIDDEN_SIZES[:1]) if arguments.quick else (3, HIDDEN_SIZES)
     rows, ratios = [], {}
     for hidden_size in hidden_sizes:
-        one = Config(hidden_size=hidden_size, num_rounds=6 if arguments.quick else 15, rounds_per_report=3)
+        one = Config(
+            num_clients=20, hidden_size=hidden_size, num_rounds=6 if arguments.quick else 15, rounds_per_report=3
+        )
         many = dataclasses.replace(one, num_seeds=NUM_SEEDS)
         seconds = np.array([[seconds_per_round(config) for config in (one, many)] for _ in range(repeats)])
         ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))

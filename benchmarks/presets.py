@@ -44,9 +44,9 @@ def run_preset(name: str, data_dir: Path | None, quick: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--data_dir", type=Path, help="folder with the raw files of nsl_kdd and kddcup99")
+    parser.add_argument("--data_dir", type=Path, help="folder with the raw files of all presets but telemetry")
     arguments = parser.parse_args()
-    names = ["telemetry", "nsl_kdd", "kddcup99"] if arguments.data_dir else ["telemetry"]
+    names = ["telemetry", "nsl_kdd", "kddcup99", "unsw_nb15", "smd", "nezha"] if arguments.data_dir else ["telemetry"]
     rows = [run_preset(name, arguments.data_dir, arguments.quick) for name in names]
     print(markdown_table(rows))
     print(write_results(arguments.output_dir, "presets", rows, {}))

@@ -35,6 +35,9 @@ SWEPT = ("learning_rate", "proximal_mu", "dp_noise_multiplier")
 
 TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only")
 
+CLIENTS_WITHOUT_SOURCES = 20
+"""The number of clients with `num_clients=0` where a data set names no sources."""
+
 
 def _option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
@@ -44,8 +47,22 @@ def _option(default: Any, text: str) -> Any:
 class Config:
     """Every setting of a run. Zero or an empty string stands for "choose for me" where the help says so."""
 
-    dataset: DatasetName = _option("telemetry", "Data set; telemetry is simulated and needs no download.")
-    data_dir: str = _option("", "Folder with the data set's raw files, compressed or not; empty downloads them.")
+    dataset: DatasetName = _option(
+        "telemetry", "Data set; telemetry is simulated and needs no download, files are your own CSV or Parquet files."
+    )
+    data_dir: str = _option(
+        "", "Folder with the data set's raw files, compressed or not, or your own; empty downloads them."
+    )
+    client_column: str = _option(
+        "", "For files: the column that names each row's client; empty takes each file for a client."
+    )
+    time_column: str = _option(
+        "", "For files: the column of ISO time stamps or seconds; empty takes rows as evenly spaced, in their order."
+    )
+    label_column: str = _option("", "For files: the column of labels or names of attacks; empty computes no metrics.")
+    test_fraction: float = _option(
+        0.3, "For files without a folder of test files: share of each client's rows, its last ones, that are tested on."
+    )
     cache_dir: str = _option("", "Folder for prepared data; empty takes the user's cache folder.")
     output_dir: str = _option("", "Folder for results; empty makes a new one under runs/.")
     seed: int = _option(0, "Seed of the simulator, the partition, the model and the training.")
@@ -53,10 +70,6 @@ class Config:
     sweep: str = _option(
         "", f"Values of one setting to run side by side, as NAME=VALUE,VALUE; NAME is one of {', '.join(SWEPT)}."
     )
-    client_column: str = _option("", "Column of the client in the one file of dataset=files; empty: a file per client.")
-    time_column: str = _option("", "Column of times in dataset=files; empty: rows are evenly spaced.")
-    label_column: str = _option("", "Column of labels in dataset=files; empty: no test metric is computed.")
-    test_fraction: float = _option(0.3, "Share of each client's rows, the last ones, tested on in dataset=files.")
     telemetry_services: int = _option(20, "Services of the simulated fleet.")
     telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
 
@@ -67,7 +80,8 @@ class Config:
     )
     num_clients: int = _option(
         0,
-        "Clients of the federation; 0 takes one per source (service, machine, pod, file), or 20 where rows name none.",
+        "Clients of the federation; 0 takes one per source (service, machine, pod, file), or "
+        f"{CLIENTS_WITHOUT_SOURCES} where the data set names no sources.",
     )
     partition: Scheme = _option(
         "natural",
@@ -189,12 +203,13 @@ class Config:
     def _check_files(self) -> None:
         if not 0.0 < self.test_fraction < 1.0:
             raise ValueError(f"test_fraction={self.test_fraction} must lie in (0, 1).")
-        own = {f.name: f.default for f in dataclasses.fields(self) if f.name in _OF_FILES}
-        given = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
-        if given and self.dataset != "files":
-            raise ValueError(
-                f"{_flag_text(given)} has no effect with dataset={self.dataset}; give --dataset=files or leave it out."
-            )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("client_column", "time_column", "label_column", "test_fraction"):
+            if self.dataset != "files" and getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect with dataset={self.dataset}; leave it out, or give "
+                    "--dataset=files."
+                )
 
     def _check_method(self) -> None:
         unused = {
@@ -264,7 +279,7 @@ class Config:
 
     @property
     def cohort_size(self) -> int:
-        """S, the size of a round's cohort or its expectation."""
+        """S, the size of a round's cohort or its expectation, once `num_clients` is known."""
         return self.clients_per_round or self.num_clients
 
     def to_json(self) -> str:
@@ -298,9 +313,6 @@ class Config:
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         ]
 
-
-_OF_FILES = ("client_column", "time_column", "label_column", "test_fraction")
-"""The settings that say how a user's own files are read."""
 
 _AT_LEAST: dict[str, float] = dict.fromkeys(
     (

@@ -1,15 +1,20 @@
 """What the documents show runs as it stands."""
 
+import csv
 import dataclasses
 import inspect
+import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from fedjax_anomaly import Config, data
+from fedjax_anomaly import Config, data, run_experiment
 from fedjax_anomaly.data.own_files import load_files
 from fedjax_anomaly.data.partition import Scheme
 
@@ -41,6 +46,59 @@ def test_the_example_with_arrays_runs_and_detects(tmp_path, monkeypatch, capsys)
     assert "overload" in capsys.readouterr().out
 
 
+def write_clients(folder: Path, *, labelled: bool) -> None:
+    """Twelve files like those of the example, with a fault in the last rows of each."""
+    folder.mkdir()
+    start, rng = np.datetime64("2026-03-01T00:00:00"), np.random.default_rng(0)
+    for number in range(1, 13):
+        lines = ["timestamp,cpu,requests,mode" + ",label" * labelled]
+        for minute in range(500):
+            fault = 450 <= minute < 460
+            cpu = 50 + 20 * np.sin(2 * np.pi * minute / 60) + rng.normal() + 80 * fault
+            cells = [
+                start + np.timedelta64(minute, "m"),
+                f"{cpu:.1f}",
+                int(2 * cpu),
+                ("day", "night")[minute // 60 % 2],
+            ]
+            lines.append(",".join(map(str, cells + [("normal", "overload")[fault]] * labelled)))
+        (folder / f"machine-{number:02d}.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("position", "labelled"), [(0, True), (1, False)])
+def test_the_commands_run_as_they_stand(tmp_path, position, labelled):
+    """On twelve small files; the rounds and the model are made smaller."""
+    command = shlex.split(blocks("own_data.md", "bash")[position])
+    assert command[0] == "python"
+    write_clients(tmp_path / "my_csvs", labelled=labelled)
+    (tmp_path / "fedjax_anomaly").symlink_to(DOCS.parent / "fedjax_anomaly")
+    small = ["--num_rounds=1", "--hidden_size=4", "--latent_size=2", "--output_dir=run"]
+    done = subprocess.run(
+        [sys.executable, *command[1:], *small], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["dataset"]["num_clients"] == 12
+    assert sorted(result["dataset"]["client_names"]) == [f"machine-{number:02d}" for number in range(1, 13)]
+    with (tmp_path / "run" / "scores.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    described = re.findall(
+        r"^\| (`client`|`row`|`time`|`score`.*?|`attack`) \|", (DOCS / "own_data.md").read_text(), re.M
+    )
+    columns = re.findall(r"`(\w+)`", " ".join(described))
+    assert list(lines[0]) == [name for name in columns if labelled or name != "attack"]
+    # The last 150 of 500 minutes; the fault is in the last 50.
+    assert [line["time"] for line in lines[:150]] == [str(60 * minute) for minute in range(350, 500)]
+    assert [line["row"] for line in lines] == [str(row) for row in range(150)] * 12
+    assert sum(int(line["alarm"]) for line in lines) == result["alarms"]["alarm_rows"]
+    if labelled:
+        assert [row for row, line in enumerate(lines[:150]) if line["attack"] == "overload"] == list(range(100, 110))
+        assert result["test"]["auroc"] > 0.9
+    else:
+        assert result["test"] is result["oracle"] is None
+        assert "share of alarms" in done.stdout
+
+
 def test_the_example_file_is_read_as_described(tmp_path):
     (text,) = blocks("own_data.md", "csv")
     for number in range(1, 13):
@@ -56,7 +114,9 @@ def test_the_example_file_is_read_as_described(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "settings"),
     [
-        ("a.csv", "cpu\n1\n2\n\n", {}),
+        ("machine-03.csv", "cpu,mem\n" + "1,2\n" * 29, {}),
+        ("machine-03.csv", "cpu,mem\n" + "1,2\n" * 50, {}),
+        ("a.csv", "cpu,mem\n1,2\n2,3\n,4\n", {}),
         ("a.csv", "cpu\n1\n?\n3\n", {}),
         ("b.csv", "cpu\n1\n2\n", {}),
         ("a.csv", "cpu,label\n1,0\n2,0\n", {}),
@@ -65,12 +125,19 @@ def test_the_example_file_is_read_as_described(tmp_path):
     ],
 )
 def test_the_listed_errors_are_those_that_come(tmp_path, name, text, settings):
-    """Each error's quoted words, in their order, are in a line of the document."""
-    (tmp_path / "a.csv").write_text("cpu,mem\n1,2\n2,3\n")
-    (tmp_path / name).write_text(text if text != "cpu\n1\n2\n\n" else "cpu,mem\n1,2\n2,3\n,4\n")
-    listed = [row.split("`")[1] for row in (DOCS / "own_data.md").read_text().splitlines() if row.startswith("| `...")]
+    """Each error's quoted words, in their order, are in a line of the document; nothing is written."""
+    folder = tmp_path / "my_csvs"
+    folder.mkdir()
+    (folder / "a.csv").write_text("cpu,mem\n" + "1,2\n" * 400)
+    (folder / name).write_text(text)
+    errors = (DOCS / "own_data.md").read_text().partition("### Errors")[2]
+    listed = re.findall(r"^\| `(.*?)` \|", errors, re.MULTILINE)
     with pytest.raises(ValueError) as error:
-        load_files(tmp_path, **settings)
+        run_experiment(
+            Config(dataset="files", data_dir=str(folder), output_dir=str(tmp_path / "run"), **settings),
+        )
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
     patterns = [".*".join(re.escape(part.strip()) for part in message.split("...")) for message in listed]
     assert sum(bool(re.search(pattern, str(error.value))) for pattern in patterns) == 1
 

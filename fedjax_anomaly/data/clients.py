@@ -6,6 +6,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from fedjax_anomaly.data.encoding import Encoder, EncodingSums, encoding_sums, fit_encoder
 from fedjax_anomaly.data.table import Dataset, Table
@@ -53,6 +54,19 @@ class Federation:
     def encoder(self) -> Encoder:
         """The first client's encoding, for what all share: the layout, the names of the columns and categories."""
         return self.encoders[0]
+
+    @property
+    def client_names(self) -> list[str]:
+        """The source of each client where it holds one source only, else its number."""
+        return _client_names(self.dataset, self.train_client, self.num_clients)
+
+
+def _client_names(dataset: Dataset, train_client: Int[np.ndarray, " L"], num_clients: int) -> list[str]:
+    source = dataset.train.source
+    if source is None:
+        return [str(client) for client in range(num_clients)]
+    own = [np.unique(source.codes[train_client == client]) for client in range(num_clients)]
+    return [source.names[codes[0]] if len(codes) == 1 else str(client) for client, codes in enumerate(own)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +142,8 @@ def federate(
         vocabularies=vocabularies,
     )
     encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, fit)
-    train = _training_windows(dataset.train, encoders, clients, window_length, window_stride, min_windows)
+    names = _client_names(dataset, train_client, num_clients)
+    train = _training_windows(dataset.train, names, encoders, clients, window_length, window_stride, min_windows)
     validation = _rows_to_score(
         dataset.train,
         encoders,
@@ -211,17 +226,23 @@ def _fit(
 
 
 def _training_windows(
-    table: Table, encoders: tuple[Encoder, ...], clients: list[_ClientRows], length: int, stride: int, min_windows: int
+    table: Table,
+    names: list[str],
+    encoders: tuple[Encoder, ...],
+    clients: list[_ClientRows],
+    length: int,
+    stride: int,
+    min_windows: int,
 ) -> ClientData:
     """Pads the clients' rows and windows to the largest client."""
     rows = [c.rows[~c.held_out] for c in clients]
     starts = [window_starts(c.runs[~c.held_out], length, stride) for c in clients]
-    for client, own in enumerate(starts):
+    for name, own in zip(names, starts, strict=True):
         if len(own) < min_windows:
             raise ValueError(
-                f"client {client} has {len(own)} normal training windows of {length} rows, fewer than the "
-                f"{min_windows} it needs; give fewer --num_clients, a larger --dirichlet_alpha, a shorter "
-                "--window_length, or more data."
+                f"client {name} has {len(own)} normal training windows of {length} rows, fewer than the "
+                f"{min_windows} it needs; give it more rows, a shorter --window_length, fewer --num_clients or a "
+                "larger --dirichlet_alpha, or leave it out."
             )
     num_clients = len(clients)
     num_rows = max(len(own) for own in rows)

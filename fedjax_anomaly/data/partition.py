@@ -72,17 +72,22 @@ def partition(
             f"partition=natural needs at least num_clients={num_clients} values of {name!r} among the normal training "
             f"rows, but there are {np.count_nonzero(counts)}; give fewer clients or another --partition."
         )
-    for _ in range(_MAX_DRAWS):
+    draws = _MAX_DRAWS if scheme in ("dirichlet", "quantity") else 1
+    for _ in range(draws):
         shares = _shares(scheme, counts, num_clients, alpha, shards_per_client, rng)
         shuffle = rng if dataset.row_order == "none" else None
         train_client = _cut(train_column, categories, shares, shuffle)
-        smallest = int(np.bincount(train_client[normal], minlength=num_clients).min())
-        if smallest >= min_normal_rows:
+        rows = np.bincount(train_client[normal], minlength=num_clients)
+        if rows.min() >= min_normal_rows:
             return train_client, _cut(test_column, categories, shares, shuffle)
+    who, way_out = "a client", "give fewer clients, a larger --dirichlet_alpha, or more data"
+    tries = f", in {draws} draws" if draws > 1 else ""
+    if scheme == "natural":
+        held = [value for value, share in zip(categories, shares[:, rows.argmin()], strict=True) if share]
+        who, way_out = f"the client of {name} {', '.join(held)}", "leave it out, or give it more rows"
     raise ValueError(
-        f"partition={scheme} over num_clients={num_clients} leaves a client with {smallest} normal training rows, "
-        f"fewer than the {min_normal_rows} it needs, in {_MAX_DRAWS} draws; give fewer clients, a larger "
-        "--dirichlet_alpha, or more data."
+        f"partition={scheme} over num_clients={num_clients} leaves {who} with {rows.min()} normal training rows, fewer "
+        f"than the {min_normal_rows} it needs{tries}; {way_out}."
     )
 
 

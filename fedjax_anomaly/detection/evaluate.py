@@ -31,6 +31,36 @@ class ScoredRows:
         return self.score > thresholds[self.client]
 
 
+def alarm_rates(rows: ScoredRows, thresholds: Float[np.ndarray, " C"]) -> dict[str, Any]:
+    """Computes the `alarms` part of a result, which needs no label.
+
+    Args:
+      rows: scored test rows.
+      thresholds: per client.
+
+    Returns:
+      Rows, rows with an alarm and their share, in all and per client; the share is None for a client without rows.
+    """
+    alarm = rows.alarms(thresholds)
+    counts = np.bincount(rows.client, minlength=len(thresholds)).tolist()
+    alarms = np.bincount(rows.client[alarm], minlength=len(thresholds)).tolist()
+    return {
+        "test_rows": len(alarm),
+        "alarm_rows": sum(alarms),
+        "alarm_rate": sum(alarms) / len(alarm),
+        "per_client": [
+            {
+                "client": c,
+                "threshold": float(thresholds[c]),
+                "rows": counts[c],
+                "alarm_rows": alarms[c],
+                "alarm_rate": alarms[c] / counts[c] if counts[c] else None,
+            }
+            for c in range(len(thresholds))
+        ],
+    }
+
+
 def evaluate(
     rows: ScoredRows, thresholds: Float[np.ndarray, " C"], cluster: Int[np.ndarray, " C"]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.centralized import pooled
-from fedjax_anomaly.config import Config
+from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
+from fedjax_anomaly.config import CLIENTS_WITHOUT_SOURCES, Config
 from fedjax_anomaly.data.clients import Federation, federate
 from fedjax_anomaly.data.differences import with_differences
 from fedjax_anomaly.data.load import load
@@ -34,8 +35,6 @@ from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_colu
 from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.types import ClientData
-
-_CLIENTS_WITHOUT_SOURCES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,8 @@ def build(
       ValueError: for data or settings that do not fit together.
     """
     dataset = load_dataset(config) if dataset is None else dataset
-    config = dataclasses.replace(config, num_clients=config.num_clients or _num_clients(dataset))
+    _check_labels(config, dataset)
+    config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
     federation = _federation(config, dataset, vocabularies)
     model = _model(config, federation)
     summaries = clustering.data_summaries(federation.train)
@@ -203,11 +203,17 @@ def load_dataset(config: Config) -> Dataset:
     )
 
 
-def _num_clients(dataset: Dataset) -> int:
-    """One per source, or the paper's number where rows name none."""
-    if dataset.train.source is None:
-        return _CLIENTS_WITHOUT_SOURCES
-    return len(np.unique(dataset.train.source.codes))
+def _num_sources(dataset: Dataset) -> int:
+    source = dataset.train.source
+    return CLIENTS_WITHOUT_SOURCES if source is None else len(np.unique(source.codes))
+
+
+def _check_labels(config: Config, dataset: Dataset) -> None:
+    if config.method in SAW_ATTACK_LABELS and not dataset.labelled:
+        raise ValueError(
+            f"method={config.method} learns from attack labels, but {dataset.name!r} has none; give --label_column, or "
+            "another --method."
+        )
 
 
 def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str, ...], ...] | None) -> Federation:

@@ -169,9 +169,8 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
 
     Returns:
       `settings`: for each swept value (one entry without a sweep) the value, the seeds, and of every number in the
-      members' results its mean, standard deviation, bootstrap interval and values over seeds; no `test` and `oracle`
-      where the test rows bear no labels. `paired`: for every two
-      swept values the paired test of their F1 and AUROC, by seed; None where there are no two.
+      members' results its mean, standard deviation, bootstrap interval and values over seeds. `paired`: for every two
+      swept values the paired test of their F1 and AUROC, by seed; None where there are no two, or no labels.
     """
     members = config.members()
     groups = [range(i, i + config.num_seeds) for i in range(0, len(members), config.num_seeds)]
@@ -180,7 +179,7 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
         {
             "setting": {name: getattr(members[group[0]], name)} if name else {},
             "seeds": [members[i].seed for i in group],
-            **{part: _summaries([results[i][part] for i in group]) for part in _SUMMARIZED if results[0][part]},
+            **{part: _summaries([results[i][part] for i in group]) for part in _SUMMARIZED},
         }
         for group in groups
     ]
@@ -189,18 +188,24 @@ def summarize(config: Config, results: Sequence[Mapping[str, Any]]) -> dict[str,
         "method": results[0]["method"],
         "threshold_rule": results[0]["alarms"]["threshold_rule"],
         "settings": settings,
-        "paired": _paired(settings) if len(settings) > 1 and config.num_seeds > 1 and results[0]["test"] else None,
+        "paired": _paired(settings) if results[0]["test"] and len(settings) > 1 and config.num_seeds > 1 else None,
     }
 
 
 _SUMMARIZED = ("alarms", "test", "oracle", "timing", "latency_ms", "communication", "heterogeneity")
 
 
-def _summaries(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Numbers to summaries over seeds, in mappings of mappings; lists, texts and attacks are left out."""
+def _summaries(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Numbers to summaries over seeds, in mappings of mappings; lists, texts and attacks are left out.
+
+    None where the members have no such part, as test metrics of rows without labels.
+    """
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
     summaries: dict[str, Any] = {}
-    for name in parts[0]:
-        values = [part[name] for part in parts]
+    for name in known[0]:
+        values = [part[name] for part in known]
         if name == "time_order":
             summaries[name] = _summaries(values)
         elif all(v is None or isinstance(v, int | float) for v in values):

@@ -32,7 +32,7 @@ def draw_many_figures(
     """
     names = [name_of(setting) for setting in result["settings"]]
     drawn = []
-    if "test" in result["settings"][0]:
+    if result["settings"][0]["test"]:
         path = directory / "seeds.png"
         figures.save(figures.seeds_figure(names, [setting["test"] for setting in result["settings"]]), path)
         caption = "Each point is a seed; under the points the mean with its 95 % bootstrap interval."

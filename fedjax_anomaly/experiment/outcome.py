@@ -12,7 +12,7 @@ from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMetho
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.data.heterogeneity import MEASURE, heterogeneity
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
-from fedjax_anomaly.detection.evaluate import ScoredRows, evaluate
+from fedjax_anomaly.detection.evaluate import ScoredRows, alarm_rates, evaluate
 from fedjax_anomaly.detection.latency import event_latency_ms
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.detection.scoring import row_errors
@@ -137,12 +137,12 @@ def series_numbers(federation: Federation, rows: RowSet) -> np.ndarray:
 def follow(experiment: Experiment, state: FederatedState) -> dict[str, float | None]:
     """Accuracy, AUROC and F1 on a fixed sample of the test windows, to draw over rounds; no choice is made by them.
 
-    Nothing where the test rows bear no labels.
+    Nothing where the test rows carry no labels.
     """
-    if not experiment.federation.dataset.labelled:
+    federation = experiment.federation
+    if not federation.dataset.labelled:
         return {}
     detector = calibrate(experiment, state)
-    federation = experiment.federation
     sample = sample_windows(federation.test, federation.window_length, _FOLLOWED_WINDOWS)
     test, _ = evaluate(score_test_rows(experiment, detector, sample), detector.thresholds, detector.cluster)
     return {f"test_{name}": test[name] for name in ("accuracy", "auroc", "f1")}
@@ -170,7 +170,7 @@ def result(
     history: list[dict[str, Any]],
     total_seconds: float,
 ) -> dict[str, Any]:
-    """The content of `result.json`.
+    """The content of `result.json`; `test` and `oracle` are None where the test rows carry no labels.
 
     Args:
       experiment: what was run.
@@ -180,15 +180,15 @@ def result(
       history: one record per round since round 1.
       total_seconds: of the whole run.
     """
-    federation = experiment.federation
-    test, oracle = _metrics(experiment, detector, test_rows) if federation.dataset.labelled else (None, None)
-    method = experiment.config.method
+    federation, method = experiment.federation, experiment.config.method
+    rule = {"threshold_rule": threshold_rule(experiment)}
+    test, oracle = _metrics(federation, test_rows, detector) if federation.dataset.labelled else (None, None)
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
         "heterogeneity": _heterogeneity(federation),
-        "alarms": _alarms(experiment, detector, test_rows),
-        "test": test,
+        "alarms": rule | alarm_rates(test_rows, detector.thresholds),
+        "test": test and test | rule,
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),
         "latency_ms": detector.event_latency_ms(),
@@ -199,38 +199,13 @@ def result(
 
 
 def _metrics(
-    experiment: Experiment, detector: Detector, test_rows: ScoredRows
+    federation: Federation, test_rows: ScoredRows, detector: Detector
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What needs the labels of the test rows: `test` and `oracle`."""
+    """What is measured by the labels of the test rows: `test` and `oracle`."""
     test, oracle = evaluate(test_rows, detector.thresholds, detector.cluster)
-    federation = experiment.federation
     if federation.dataset.row_order == "time" and federation.dataset.test.time is not None:
         test["time_order"] = _time_order(federation, test_rows, detector)
-    return test | {"threshold_rule": threshold_rule(experiment)}, oracle
-
-
-def _alarms(experiment: Experiment, detector: Detector, test_rows: ScoredRows) -> dict[str, Any]:
-    """What is known without any label: how many rows raised an alarm."""
-    alarm = test_rows.alarms(detector.thresholds)
-    num_clients = experiment.federation.num_clients
-    rows = np.bincount(test_rows.client, minlength=num_clients)
-    alarms = np.bincount(test_rows.client, weights=alarm, minlength=num_clients).astype(int)
-    return {
-        "threshold_rule": threshold_rule(experiment),
-        "test_rows": len(alarm),
-        "alarm_rows": int(alarm.sum()),
-        "alarm_rate": float(alarm.mean()),
-        "per_client": [
-            {
-                "client": c,
-                "threshold": float(detector.thresholds[c]),
-                "rows": int(rows[c]),
-                "alarm_rows": int(alarms[c]),
-                "alarm_rate": float(alarms[c] / rows[c]) if rows[c] else None,
-            }
-            for c in range(num_clients)
-        ],
-    }
+    return test, oracle
 
 
 def _time_order(federation: Federation, test_rows: ScoredRows, detector: Detector) -> dict[str, Any]:
@@ -266,6 +241,7 @@ def _dataset(federation: Federation, test_rows: ScoredRows) -> dict[str, Any]:
         "train_windows": int(federation.train.mask.sum()),
         "test_windows": len(federation.test.starts),
         "test_rows": len(test_rows.label),
+        "client_names": federation.client_names,
         "anomaly_fraction": float(test_rows.label.mean()) if dataset.labelled else None,
         "row_order": dataset.row_order,
         "window_length": federation.window_length,

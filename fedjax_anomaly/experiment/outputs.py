@@ -3,23 +3,16 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import io
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
 from fedjax_anomaly.config import Config, load_config
-from fedjax_anomaly.data.clients import Federation
-from fedjax_anomaly.detection.evaluate import ScoredRows
 from fedjax_anomaly.reporting.atomic import write_atomically
 
 _PACKAGES = (
@@ -88,43 +81,6 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def write_scores(
-    path: Path, federation: Federation, scored: ScoredRows, thresholds: np.ndarray, client_names: Sequence[str]
-) -> None:
-    """Writes a CSV file with a line for each test row, the rows of a client together and in order.
-
-    Columns: `client`; `row`, counted from 0 among the client's test rows; `time` in seconds since the data's origin,
-    empty where rows bear no times; `score`; `threshold`; `alarm`, 0 or 1; `attack`, where the test rows bear labels.
-
-    Args:
-      path: of the file.
-      federation: whose test rows were scored.
-      scored: all of them.
-      thresholds: Float[C].
-      client_names: C names.
-
-    Guarantees:
-      Every test row has one line, with the score and the alarm that the metrics are computed from (test:
-      `tests/experiment/test_outputs.py::test_the_scores_are_those_of_the_metrics`).
-    """
-    rows = federation.test.row[federation.test.row >= 0]
-    time = federation.dataset.test.time
-    first = np.searchsorted(scored.client, scored.client)
-    columns = {
-        "client": np.asarray(client_names, dtype=object)[scored.client],
-        "row": np.arange(len(rows)) - first,
-        "time": pa.nulls(len(rows), pa.float64()) if time is None else time[rows],
-        "score": scored.score,
-        "threshold": thresholds[scored.client],
-        "alarm": scored.alarms(thresholds).astype(np.int8),
-    }
-    if federation.dataset.labelled:
-        columns["attack"] = scored.attack.strings().astype(object)
-    contents = io.BytesIO()
-    pyarrow.csv.write_csv(pa.table(columns), contents)
-    write_atomically(path, contents.getvalue())
 
 
 def _commit() -> str | None:

@@ -52,7 +52,8 @@ def draw_figures(
         drawn.append(ReportFigure(title, caption, path, part))
 
     if history:
-        add("training", "Loss and detection over rounds", *_training(history, result), part="training")
+        title = "Loss and detection over rounds" if result["test"] else "Loss over rounds"
+        add("training", title, *_training(history, result), part="training")
     add("scores", "Scores and threshold", *_scores(detector, test_rows, result))
     if detector.params is not None and experiment.federation.dataset.row_order != "none":
         stretch = _stretch(experiment, detector)
@@ -82,10 +83,9 @@ def _training(history: list[dict[str, Any]], result: dict[str, Any]) -> tuple[st
         [record["test_f1"] for record in followed],
         result["timing"]["convergence_round"],
     )
-    caption = (
-        "Left: mean training loss of the clients and mean loss on held-out normal windows. Right: detection on a fixed "
-        "sample of the test windows; no choice is made by it."
-    )
+    caption = "Mean training loss of the clients and mean loss on held-out normal windows."
+    if followed:
+        caption = f"Left: {caption} Right: detection on a fixed sample of the test windows; no choice is made by it."
     return caption, figure
 
 
@@ -94,7 +94,7 @@ def _scores(detector: Detector, test_rows: ScoredRows, result: dict[str, Any]) -
     figure = figures.score_figure(
         detector.validation_scores,
         test_rows.score[~test_rows.label],
-        test_rows.score[test_rows.label],
+        test_rows.score[test_rows.label] if result["test"] else None,
         float(thresholds[0]) if len(thresholds) == 1 else thresholds,
         "threshold",
     )
@@ -130,22 +130,11 @@ def _clusters(experiment: Experiment, detector: Detector, result: dict[str, Any]
         experiment.summaries,
         detector.cluster,
         truth,
-        client_names(experiment.federation),
+        experiment.federation.client_names,
         result["clusters"]["adjusted_rand_index"],
     )
     caption = "First two principal components of the clients' data summaries, coloured by the model that they share."
     return caption + (" Markers show the simulator's latent groups." if truth is not None else ""), figure
-
-
-def client_names(federation: Federation) -> list[str]:
-    """The source of each client where it holds one source only, else its number."""
-    source = federation.dataset.train.source
-    values = None if source is None else source.strings()
-    names: list[str] = []
-    for client in range(federation.num_clients):
-        own = [] if values is None else np.unique(values[federation.train_client == client]).tolist()
-        names.append(own[0] if len(own) == 1 else str(client))
-    return names
 
 
 def _stretch(experiment: Experiment, detector: Detector) -> tuple[str, Any] | None:
@@ -175,7 +164,7 @@ def _stretch(experiment: Experiment, detector: Detector) -> tuple[str, Any] | No
         table.label,
         table.attack.strings(),
     )
-    name = client_names(federation)[client]
+    name = federation.client_names[client]
     return f"Client {name}: the columns whose error tells its anomalies best, and the score with its alarms.", figure
 
 

@@ -15,7 +15,8 @@ from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment import outcome, pictures
 from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
-from fedjax_anomaly.experiment.outputs import environment, open_output_dir, write_scores
+from fedjax_anomaly.experiment.outputs import environment, open_output_dir
+from fedjax_anomaly.experiment.scores import write_scores
 from fedjax_anomaly.experiment.training import Progress, Trained, train
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -151,9 +152,8 @@ def _conclude(
     result = outcome.result(
         experiment, trained, detector, test_rows, history=history, total_seconds=time.perf_counter() - begin
     )
+    write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
-    names = pictures.client_names(experiment.federation)
-    write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds, names)
     figures = pictures.draw_figures(experiment, detector, test_rows, history, result, directory / "figures")
     write_report(
         directory / "report.html",

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _METRICS = ("accuracy", "precision", "recall", "f1", "fpr", "auroc", "auprc")
+_ALARMS = ("alarm_rows", "alarm_rate")
 
 
 class Console:
@@ -69,8 +70,8 @@ class Console:
     def results(self, result: Mapping[str, Any], output_dir: Path) -> None:
         """Prints the headline metrics and where the rest is."""
         self._close_bar()
-        self._alarms(result) if result["test"] is None else self._metrics(result)
         latency = result["latency_ms"]
+        self._console.print(_headline(result))
         privacy = result["privacy"]
         spent = "no differential privacy"
         if privacy is not None:
@@ -85,33 +86,17 @@ class Console:
         ):
             self._console.print(line, markup=False)
 
-    def _metrics(self, result: Mapping[str, Any]) -> None:
-        test = result["test"]
-        table = Table(title=f"{result['dataset']['name']}: test rows, {test['threshold_rule']}")
-        for name in _METRICS:
-            table.add_column(name, justify="right")
-        table.add_row(*("-" if test[name] is None else f"{test[name]:.4f}" for name in _METRICS))
-        self._console.print(table)
-
-    def _alarms(self, result: Mapping[str, Any]) -> None:
-        alarms = result["alarms"]
-        self._console.print(
-            f"{result['dataset']['name']}: alarms in {alarms['alarm_rows']} of {alarms['test_rows']} test rows "
-            f"({alarms['alarm_rate']:.2%}); threshold: {alarms['threshold_rule']}; no labels, so no test metrics",
-            markup=False,
-        )
-
     def summaries(self, result: Mapping[str, Any], output_dir: Path) -> None:
         """Prints the headline metrics of many seeds: their means and standard deviations over seeds."""
         self._close_bar()
         seeds = len(result["settings"][0]["seeds"])
         table = Table(title=f"{result['dataset']['name']}: mean and standard deviation over {seeds} seed(s)")
-        part, names = ("test", _METRICS) if "test" in result["settings"][0] else ("alarms", ("alarm_rate",))
-        for name in ("setting", *names):
+        part, shown = ("test", _METRICS) if result["settings"][0]["test"] else ("alarms", _ALARMS)
+        for name in ("setting", *shown):
             table.add_column(name, justify="left" if name == "setting" else "right")
         for setting in result["settings"]:
             text = ", ".join(f"{name}={value:g}" for name, value in setting["setting"].items())
-            table.add_row(text, *(_mean_and_deviation(setting[part][name]) for name in names))
+            table.add_row(text, *(_mean_and_deviation(setting[part][name]) for name in shown))
         self._console.print(table)
         self._console.print(f"threshold: {result['threshold_rule']}", markup=False)
         self._console.print(f"results of all and of each member: {output_dir}", markup=False)
@@ -120,6 +105,21 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _headline(result: Mapping[str, Any]) -> Table:
+    """The test metrics, or how many rows raised an alarm where there are no labels."""
+    test, alarms = result["test"], result["alarms"]
+    table = Table(title=f"{result['dataset']['name']}: test rows, {alarms['threshold_rule']}")
+    if test is None:
+        cells = {"test rows": f"{alarms['test_rows']:,}", "alarms": f"{alarms['alarm_rows']:,}"}
+        cells["share of alarms"] = f"{alarms['alarm_rate']:.2%}"
+    else:
+        cells = {name: "-" if test[name] is None else f"{test[name]:.4f}" for name in _METRICS}
+    for name in cells:
+        table.add_column(name, justify="right")
+    table.add_row(*cells.values())
+    return table
 
 
 def _mean_and_deviation(summary: Mapping[str, Any] | None) -> str:

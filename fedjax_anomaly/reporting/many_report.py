@@ -99,7 +99,7 @@ def write_many_report(
       `tests/reporting/test_many_report.py::test_means_intervals_and_seeds_are_those_of_the_result`).
     """
     settings = result["settings"]
-    labelled = "test" in settings[0]
+    labelled = settings[0]["test"] is not None
     rows = _DETECTION if labelled else _ALARMS
     page.write_page(
         path,

@@ -198,7 +198,7 @@ def test_the_plan_is_data_set_by_data_set_on_their_presets(tmp_path):
     assert runs[0].method.key == "no_model"
     assert {run.config.num_seeds for run in runs} == {5}
     assert {(run.config.window_length, run.config.difference_columns) for run in runs[:13]} == {(32, True)}
-    assert {(run.config.partition, run.config.learning_rate) for run in runs[13:]} == {("dirichlet", 0.001)}
+    assert {(run.config.partition, run.config.learning_rate) for run in runs[13:]} == {("dirichlet", 0.003)}
     assert len({run.folder for run in runs}) == len(runs)
 
 

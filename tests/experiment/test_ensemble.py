@@ -19,7 +19,9 @@ def assert_close(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_clusters": "2", "clustering": "ifca"}, {"method": "local_only"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"member_batch_size": 1}, {"num_clusters": "2", "clustering": "ifca"}, {"method": "local_only"}]
+)
 def test_a_member_ends_as_if_it_were_run_by_itself(small_dataset, settings):
     config = dataclasses.replace(SMALL, num_seeds=3, **({"num_clusters": "1"} | settings))
     together = train_ensemble(build_members(config, small_dataset))

@@ -155,7 +155,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_without_labels_the_alarms_are_shown(tmp_path: Path) -> None:
     content = result(F1) | {"paired": None}
     for setting in content["settings"]:
-        del setting["test"], setting["oracle"]
+        setting["test"] = setting["oracle"] = None
         setting["alarms"] = {"alarm_rate": summary([0.04, 0.05, 0.06])}
     page = written(tmp_path, content, {"seed-3": RESULT | {"test": None}} | WITHOUT_PRIVACY)
     (line,) = [row for row in page.rows if row[:1] == ["share of rows with an alarm"]]

@@ -95,7 +95,7 @@ def _note_convergence(axes: Axes, convergence_round: int) -> None:
 def score_figure(
     validation_scores: Float[np.ndarray, " N"],
     normal_scores: Float[np.ndarray, " M"],
-    anomalous_scores: Float[np.ndarray, " A"],
+    anomalous_scores: Float[np.ndarray, " A"] | None,
     threshold: float | Float[np.ndarray, " C"],
     threshold_name: str,
 ) -> Figure:
@@ -105,17 +105,18 @@ def score_figure(
 
     Args:
       validation_scores: of held-out normal rows, which set the threshold.
-      normal_scores: of normal test rows.
-      anomalous_scores: of anomalous test rows; any of the three may be empty. On a logarithmic axis a score of zero is drawn at
-        the left end.
+      normal_scores: of normal test rows, or of all where nothing is known of them.
+      anomalous_scores: of anomalous test rows; None where nothing is known of them. Any of the three may be empty.
+        On a logarithmic axis a score of zero is drawn at the left end.
       threshold: one, or one per client, then drawn as a band from least to greatest with a line at the median.
       threshold_name: what the legend calls it.
     """
-    samples = (
+    samples = [
         ("held-out normal", np.asarray(validation_scores, dtype=float), style.HELD_OUT),
-        ("test, normal", np.asarray(normal_scores, dtype=float), style.NORMAL),
-        ("test, anomalous", np.asarray(anomalous_scores, dtype=float), style.ANOMALOUS),
-    )
+        ("test" if anomalous_scores is None else "test, normal", np.asarray(normal_scores, dtype=float), style.NORMAL),
+    ]
+    if anomalous_scores is not None:
+        samples.append(("test, anomalous", np.asarray(anomalous_scores, dtype=float), style.ANOMALOUS))
     together = np.concatenate([scores for _, scores, _ in samples])
     signed = len(together) > 0 and bool(together.min() < 0.0)
     edges, steps = _signed_bins(together) if signed else _log_bins(together)
