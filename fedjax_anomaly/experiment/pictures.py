@@ -62,7 +62,7 @@ def draw_figures(
     if result["test"] and result["test"]["per_attack"]:
         add("attacks", "Recall per attack", *_attacks(test_rows, result))
     add("partition", "Who got what", *_partition(experiment), part="clients")
-    if experiment.config.method == "federated":
+    if experiment.config.method == "federated" and experiment.federation.num_clients > 2:
         add(
             "clusters",
             "Clients by the similarity of their data",

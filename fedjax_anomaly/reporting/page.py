@@ -72,7 +72,8 @@ pre { overflow-x: auto; padding: .9rem; background: var(--panel); border-radius:
   body { max-width: none; padding: 0; font-size: 10pt; line-height: 1.4; } h1 { font-size: 17pt; }
   h2, h3, summary { break-after: avoid; } tr, .tile, .columns > * { break-inside: avoid; }
   h2 { margin-top: 1.6rem; } thead { display: table-header-group; } .scroll { overflow: visible; }
-  figure { margin: 1rem 0; } figure img { width: auto; max-width: 100%; max-height: 9.4cm; }
+  figure { margin: 1rem 0; } figure .scroll { border: 0; padding: 0; }
+  figure img { max-width: 100%; max-height: 9.4cm; object-fit: contain; object-position: left; }
   details { border: 0; padding: 0; } details::details-content { content-visibility: visible; block-size: auto; }
   pre { padding: 0; font-size: 7.5pt; columns: 2; } }
 """

@@ -61,8 +61,8 @@ def _lead(result: Mapping[str, Any], config: Mapping[str, Any], environment: Map
     facts = [
         f"Data: {dataset['name']}",
         f"Method: {method}",
-        f"{config['num_rounds']} rounds" if trained else "",
-        f"Seed {config['seed']}",
+        f"Rounds: {config['num_rounds']}" if trained else "",
+        f"Seed: {config['seed']}",
         str(environment.get("date", "")).partition("T")[0],
     ]
     return " · ".join(fact for fact in facts if fact)

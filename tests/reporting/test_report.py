@@ -178,7 +178,7 @@ def test_warnings_stand_before_everything_else(tmp_path: Path) -> None:
 def test_the_line_under_the_title_says_what_was_run(tmp_path: Path) -> None:
     text = written(tmp_path, environment={"date": "2026-01-02T03:04:05+00:00"}).text
     method = "LSTM autoencoder, trained in a federation of 2 clients"
-    assert f"Data: nsl_kdd · Method: {method} · 100 rounds · Seed 7 · 2026-01-02 " in text
+    assert f"Data: nsl_kdd · Method: {method} · Rounds: 100 · Seed: 7 · 2026-01-02 " in text
 
 
 def test_the_headline_shows_every_metric_and_a_dash_where_undefined(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_method_without_rounds_has_no_training_facts(tmp_path: Path) -> None:
     timing = RESULT["timing"] | dict.fromkeys(["compile_seconds", "rounds_per_second", "convergence_round"])
     page = written(tmp_path, RESULT | {"timing": timing, "method": {"name": "pca", "saw_attack_labels": False}})
     assert "Convergence" not in {row[0] for row in page.rows if row}
-    assert "Method: PCA reconstruction, fitted on all clients' rows in one place · Seed 7" in page.text
+    assert "Method: PCA reconstruction, fitted on all clients' rows in one place · Seed: 7" in page.text
 
 
 def test_noise_too_small_for_a_guarantee_is_not_given_an_epsilon(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ _MAX_CATEGORIES = 25
 _MAX_NAMED_CLIENTS = 40
 _MAX_NAMED_BARS = 120
 _BARS_PER_COLUMN = 30
+_ROUNDING = 1e-9  # share of the largest singular value below which a component is rounding
 _LEADER_INCHES = 0.1  # a name farther from its point than this is tied to it by a line
 
 
@@ -176,7 +177,7 @@ def principal_plane(
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     coordinates = np.zeros((len(summaries), 2))
     shares = np.zeros(2)
-    kept = min(2, len(singular))
+    kept = min(2, int(np.count_nonzero(singular > _ROUNDING * singular[0])))
     coordinates[:, :kept] = left[:, :kept] * singular[:kept]
     variance = np.square(singular)
     if variance.sum() > 0.0:

@@ -88,6 +88,7 @@ def _note_convergence(axes: Axes, convergence_round: int) -> None:
         va="top",
         fontsize=style.NOTE_SIZE,
         color=style.INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
     )
 
 
@@ -98,13 +99,15 @@ def score_figure(
     threshold: float | Float[np.ndarray, " C"],
     threshold_name: str,
 ) -> Figure:
-    """How anomaly scores are distributed, on a logarithmic axis, and where the threshold cuts them.
+    """How anomaly scores are distributed, and where the threshold cuts them.
+
+    The axis is logarithmic, or logarithmic to both sides of zero where there are negative scores, as of an SVM.
 
     Args:
       validation_scores: of held-out normal rows, which set the threshold.
       normal_scores: of normal test rows, or of all where nothing is known of them.
-      anomalous_scores: of anomalous test rows; None where nothing is known of them. Any of the three may be empty. A
-        score of zero is drawn at the left end.
+      anomalous_scores: of anomalous test rows; None where nothing is known of them. Any of the three may be empty.
+        On a logarithmic axis a score of zero is drawn at the left end.
       threshold: one, or one per client, then drawn as a band from least to greatest with a line at the median.
       threshold_name: what the legend calls it.
     """
@@ -114,32 +117,61 @@ def score_figure(
     ]
     if anomalous_scores is not None:
         samples.append(("test, anomalous", np.asarray(anomalous_scores, dtype=float), style.ANOMALOUS))
-    edges = _log_bins(np.concatenate([scores for _, scores, _ in samples]))
+    together = np.concatenate([scores for _, scores, _ in samples])
+    signed = len(together) > 0 and bool(together.min() < 0.0)
+    edges, steps = _signed_bins(together) if signed else _log_bins(together)
     figure = style.new_figure(6.6, 3.6)
     axes = figure.subplots()
     for name, scores, color in samples:
         if not len(scores):
             continue
         counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
-        density = counts / (len(scores) * np.diff(np.log10(edges)))
+        density = counts / (len(scores) * np.diff(steps))
         label = f"{name} ({len(scores):,} rows)"
         axes.stairs(density, edges, fill=True, color=color, alpha=0.25)
         axes.stairs(density, edges, color=color, linewidth=1.4, label=label)
     _draw_threshold(axes, np.atleast_1d(np.asarray(threshold, dtype=float)), threshold_name)
-    axes.set_xscale("log")
+    if signed:
+        axes.set_xscale("asinh", linear_width=_typical_size(together))
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xticks(_round_ticks(together), minor=False)
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_xscale("log")
     axes.set_ylim(bottom=0.0)
-    style.dress(axes, x_label="Anomaly score (logarithmic)", y_label="Density per factor of ten")
+    kind = "logarithmic to both sides of zero" if signed else "logarithmic"
+    style.dress(axes, x_label=f"Anomaly score ({kind})", y_label="Density per factor of ten")
     style.legend_above(axes, columns=2)
     return figure
 
 
-def _log_bins(scores: np.ndarray) -> np.ndarray:
-    """Edges, evenly spaced in the logarithm, from the least positive score to the greatest."""
+def _log_bins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges, evenly spaced in the logarithm, from the least positive score to the greatest; and their logarithms."""
     positive = scores[np.isfinite(scores) & (scores > 0.0)]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     if high < 1.01 * low:
         low, high = low / 2.0, high * 2.0
-    return np.geomspace(low, high, _SCORE_BINS + 1)
+    edges = np.geomspace(low, high, _SCORE_BINS + 1)
+    return edges, np.log10(edges)
+
+
+def _signed_bins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges, evenly spaced where `asinh` takes the place of the logarithm; and where they lie in factors of ten."""
+    size = _typical_size(scores)
+    steps = np.linspace(np.arcsinh(scores.min() / size), np.arcsinh(scores.max() / size) + 1e-6, _SCORE_BINS + 1)
+    return size * np.sinh(steps), steps / np.log(10.0)
+
+
+def _round_ticks(scores: np.ndarray) -> np.ndarray:
+    """Zero and the powers of ten, from the typical size on, within the range of the scores."""
+    first = np.floor(np.log10(_typical_size(scores)))
+    powers = 10.0 ** np.arange(first, first + 8)
+    ticks = np.concatenate([-powers[::-1], [0.0], powers])
+    return ticks[(ticks >= scores.min()) & (ticks <= scores.max())]
+
+
+def _typical_size(scores: np.ndarray) -> float:
+    return float(np.median(np.abs(scores))) or 1.0
 
 
 def _draw_threshold(axes: Axes, thresholds: Float[np.ndarray, " C"], name: str) -> None:

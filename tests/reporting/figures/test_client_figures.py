@@ -104,9 +104,9 @@ def test_up_to_forty_clients_are_named(num_clients: int, named: int) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == names[:named]
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (3, 1)])
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (2, 3)])
 def test_a_component_that_does_not_exist_is_zero(shape: tuple[int, int]) -> None:
-    coordinates, shares = principal_plane(np.arange(3.0).reshape(shape))
+    coordinates, shares = principal_plane(np.sin(np.arange(np.prod(shape))).reshape(shape))
     assert coordinates.shape == (shape[0], 2)
     np.testing.assert_array_equal(coordinates[:, 1], 0.0)
     assert shares == pytest.approx((1.0, 0.0) if shape[0] > 1 else (0.0, 0.0))

@@ -80,6 +80,22 @@ def test_scores_are_counted_where_they_lie() -> None:
     assert [bool(value[30:].any()) for value in values] == [False, False, True]
 
 
+def test_negative_scores_are_drawn_where_they_lie() -> None:
+    normal, anomalous = np.linspace(-3.0, -1.0, 40), np.linspace(-2.0, 50.0, 30)
+    figure = score_figure(normal, normal, anomalous, -1.5, "rule")
+    assert figure.axes[0].get_xscale() == "asinh"
+    assert figure.axes[0].get_xlim()[0] == pytest.approx(-3.0)
+    for patch, scores in zip(densities(figure).values(), (normal, normal, anomalous), strict=True):
+        data = patch.get_data()
+        # The bins are even in asinh(score / size), where size is the median of |score|.
+        size = np.median(np.abs(np.concatenate([normal, normal, anomalous])))
+        widths = np.diff(np.arcsinh(data.edges / size)) / np.log(10.0)
+        np.testing.assert_allclose(widths, widths[0])
+        assert np.sum(data.values * widths) == pytest.approx(1.0)
+        below = data.values[data.edges[1:] <= -1.5] * widths[data.edges[1:] <= -1.5]
+        assert abs(below.sum() - (scores < -1.5).mean()) < 0.15
+
+
 def test_one_threshold_is_a_line_and_several_are_a_band_with_their_median() -> None:
     scores = np.array([0.1, 0.2, 0.3])
     single = score_figure(scores, scores, scores, 0.25, "quantile 0.99")
@@ -123,6 +139,8 @@ def test_hard_cases_can_be_saved(tmp_path: Path) -> None:
         training_figure(two, np.full(2, np.nan), np.full(2, np.nan), none, none, none, None),
         score_figure(np.zeros(3), np.zeros(2), none, 0.0, "rule"),
         score_figure(np.ones(3), np.ones(2), np.ones(1), np.ones(4), "rule"),
+        score_figure(-np.ones(3), -np.ones(2), -np.ones(1), -1.0, "rule"),
+        score_figure(np.zeros(9), np.zeros(9), -np.ones(1), 0.0, "rule"),
         attack_figure({}, {}),
     ]
     for figure in hard:
