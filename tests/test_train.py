@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 SMALL = [
@@ -91,30 +90,6 @@ def test_ctrl_c_ends_at_the_next_chunk_and_resume_finishes_the_run(tmp_path):
     assert [json.loads(line)["round"] for line in metrics.read_text().splitlines()] == list(range(1, rounds + 1))
     assert "results, figures and report: run" in resumed.stdout
     assert {"result.json", "report.html"} <= set(os.listdir(tmp_path / "run"))
-
-
-def test_a_folder_of_twelve_machines_is_trained_on_as_documented(tmp_path):
-    """The command of docs/own_data.md on files like its example, some steps of training left out."""
-    folder = tmp_path / "my_csvs"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for machine in range(1, 13):
-        lines = ["timestamp,cpu,requests,mode,label"]
-        for minute in range(600):
-            load = 50 + 20 * np.sin(minute / 40) + rng.normal()
-            label, cpu = ("overload", load + 60) if 500 <= minute < 530 else ("normal", load)
-            clock = f"2026-03-01T{minute // 60:02d}:{minute % 60:02d}:00"
-            lines.append(f"{clock},{cpu:.2f},{2 * load + rng.normal():.2f},day,{label}")
-        (folder / f"machine-{machine:02d}.csv").write_text("\n".join(lines) + "\n")
-    document = (Path(__file__).parent.parent / "docs" / "own_data.md").read_text()
-    command = next(line for line in document.splitlines() if "--label_column=label" in line)
-    flags = command.removeprefix("python -m fedjax_anomaly.train ").split()
-    done = train(*flags, "--num_rounds=8", "--hidden_size=8", "--output_dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["dataset"]["num_clients"] == 12
-    assert result["test"]["auroc"] > 0.8
-    assert (tmp_path / "run" / "scores.csv").read_text().count("\n") == 1 + 12 * 180
 
 
 def test_help_documents_the_flags(tmp_path):
