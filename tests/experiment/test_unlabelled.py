@@ -41,7 +41,7 @@ def test_what_needs_labels_is_left_out_and_the_rest_is_the_same(small_dataset, u
 
 
 def test_alarms_are_the_rows_above_the_threshold_of_their_client(small_dataset, small_config):
-    config = dataclasses.replace(small_config, num_rounds=1, threshold_scope="client")
+    config = dataclasses.replace(small_config, method="no_model", num_clusters="1", threshold_scope="client")
     outcome = run_experiment(config, small_dataset)
     alarms, test = outcome.result["alarms"], outcome.result["test"]
     lines = [line.split(",") for line in (outcome.output_dir / "scores.csv").read_text().splitlines()[1:]]
