@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 ThresholdRule = Literal["quantile", "conformal", "mean_3sigma"]
 ThresholdScope = Literal["global", "cluster", "client"]
@@ -108,6 +108,24 @@ def client_thresholds(
             if len(own) >= needed:
                 thresholds[c] = compute(own, level)
     return thresholds
+
+
+def borrows_threshold(
+    rule: ThresholdRule,
+    level: float,
+    scope: ThresholdScope,
+    client: Int[np.ndarray, " N"],
+    cluster: Int[np.ndarray, " C"],
+) -> Bool[np.ndarray, " C"]:
+    """Which clients `client_thresholds` gives the threshold of a wider scope, for want of scores in their own.
+
+    Args:
+      rule: as for `client_thresholds`, and so are the others.
+    """
+    if scope == "global":
+        return np.zeros(len(cluster), bool)
+    group = cluster if scope == "cluster" else np.arange(len(cluster))
+    return np.bincount(group[client], minlength=int(group.max()) + 1)[group] < _needed(rule, level)
 
 
 _RULES: dict[ThresholdRule, Callable[[np.ndarray, float], float]] = {

@@ -17,7 +17,7 @@ from fedjax_anomaly.detection.latency import event_latency_ms
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.detection.smoothing import causal_mean
-from fedjax_anomaly.detection.threshold import THREE_SIGMA, client_thresholds
+from fedjax_anomaly.detection.threshold import THREE_SIGMA, borrows_threshold, client_thresholds
 from fedjax_anomaly.detection.time_order import time_order_metrics
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.training import Trained
@@ -40,6 +40,7 @@ class Detector:
       score_rows: rows -> Float[L], before smoothing.
       event_latency_ms: () -> percentiles of the time that one event takes.
       thresholds: Float[C].
+      borrows: Bool[C], the clients whose threshold is that of a wider scope than was asked for.
       validation_scores: Float[N], of the held-out normal rows that set the thresholds.
     """
 
@@ -48,6 +49,7 @@ class Detector:
     score_rows: Callable[[RowSet], np.ndarray]
     event_latency_ms: Callable[[], dict[str, float]]
     thresholds: np.ndarray
+    borrows: np.ndarray
     validation_scores: np.ndarray
 
 
@@ -72,8 +74,8 @@ def calibrate(experiment: Experiment, state: FederatedState) -> Detector:
     score: Score = mean_score
     if config.score == "pvalue":
         score = pvalue_score(validation_errors[::2])
-    thresholds, scores = _thresholds(experiment, cluster, score(validation_errors))
-    return Detector(cluster, params, lambda rows: score(errors(rows)), latency, thresholds, scores)
+    calibrated = _thresholds(experiment, cluster, score(validation_errors))
+    return Detector(cluster, params, lambda rows: score(errors(rows)), latency, *calibrated)
 
 
 def classical_detector(experiment: Experiment) -> Detector:
@@ -82,16 +84,18 @@ def classical_detector(experiment: Experiment) -> Detector:
     length = federation.window_length
     window_scores = fit(cast(ClassicalMethod, config.method), federation, seed=config.seed)
     cluster = np.zeros(federation.num_clients, np.int32)
-    thresholds, scores = _thresholds(experiment, cluster, row_scores(window_scores, federation.validation, length))
+    calibrated = _thresholds(experiment, cluster, row_scores(window_scores, federation.validation, length))
 
     def latency() -> dict[str, float]:
         return event_latency_ms(lambda window: window_scores(window[None])[0, -1], federation.test.series[:length])
 
-    return Detector(cluster, None, lambda rows: row_scores(window_scores, rows, length), latency, thresholds, scores)
+    return Detector(cluster, None, lambda rows: row_scores(window_scores, rows, length), latency, *calibrated)
 
 
-def _thresholds(experiment: Experiment, cluster: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float[C] from the scores of the held-out normal rows, and the scores that set them."""
+def _thresholds(
+    experiment: Experiment, cluster: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Float[C] from the scores of the held-out normal rows, Bool[C] of those borrowed, the scores that set them."""
     config, rows = experiment.config, experiment.federation.validation
     scores, client = (
         causal_mean(scores, series_numbers(experiment.federation, rows), config.score_smoothing),
@@ -104,7 +108,9 @@ def _thresholds(experiment: Experiment, cluster: np.ndarray, scores: np.ndarray)
         "conformal": config.target_fpr,
         "mean_3sigma": THREE_SIGMA,
     }[config.threshold]
-    return client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster), scores
+    thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
+    borrows = borrows_threshold(config.threshold, level, config.threshold_scope, client, cluster)
+    return thresholds, borrows, scores
 
 
 def score_test_rows(experiment: Experiment, detector: Detector, rows: RowSet | None = None) -> ScoredRows:
@@ -181,13 +187,14 @@ def result(
       total_seconds: of the whole run.
     """
     federation, method = experiment.federation, experiment.config.method
+    borrowed = np.flatnonzero(detector.borrows).tolist()
     rule = {"threshold_rule": threshold_rule(experiment)}
     test, oracle = _metrics(federation, test_rows, detector) if federation.dataset.labelled else (None, None)
     return {
         "method": {"name": method, "model": experiment.config.model, "saw_attack_labels": method in SAW_ATTACK_LABELS},
         "dataset": _dataset(federation, test_rows),
         "heterogeneity": _heterogeneity(federation),
-        "alarms": rule | alarm_rates(test_rows, detector.thresholds),
+        "alarms": rule | alarm_rates(test_rows, detector.thresholds) | {"clients_with_borrowed_threshold": borrowed},
         "test": test and test | rule,
         "oracle": oracle,
         "timing": _timing(trained, history, total_seconds),

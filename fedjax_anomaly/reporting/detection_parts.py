@@ -28,13 +28,19 @@ INFLATED_NOTE = (
 )
 
 
-def detection(test: Mapping[str, Any], oracle: Mapping[str, Any] | None, figures: Sequence[ReportFigure]) -> str:
+def detection(
+    test: Mapping[str, Any],
+    oracle: Mapping[str, Any] | None,
+    figures: Sequence[ReportFigure],
+    client_names: Sequence[str] | None = None,
+) -> str:
     """Metrics on the test rows, their figures, and what they are made up of.
 
     Args:
       test: of a result.
       oracle: of a result.
       figures: of the run; those of detection are shown.
+      client_names: shown in place of the clients' numbers where they are known.
     """
     return page.section(
         "Detection on the test rows",
@@ -45,7 +51,7 @@ def detection(test: Mapping[str, Any], oracle: Mapping[str, Any] | None, figures
         "" if oracle is None else _oracle(oracle),
         _events(test, test["time_order"]) if test.get("time_order") else "",
         page.pictures(figures, "detection"),
-        *_breakdowns(test),
+        *_breakdowns(test, client_names),
     )
 
 
@@ -91,12 +97,13 @@ def _events(test: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
 
 
-def alarms(found: Mapping[str, Any], figures: Sequence[ReportFigure]) -> str:
+def alarms(found: Mapping[str, Any], figures: Sequence[ReportFigure], client_names: Sequence[str] | None = None) -> str:
     """What can be said without labels: how often the alarm was raised, and where.
 
     Args:
       found: `alarms` of a result.
       figures: of the run; those of detection are shown.
+      client_names: shown in place of the clients' numbers where they are known.
     """
     headline = {
         "rows with an alarm": count(found.get("alarm_rows")),
@@ -104,7 +111,8 @@ def alarms(found: Mapping[str, Any], figures: Sequence[ReportFigure]) -> str:
         "share": number(found.get("alarm_rate"), "{:.2%}"),
     }
     columns = {"client": "{}", "threshold": "{:.4g}", "rows": "{:,}", "alarm_rows": "{:,}", "alarm_rate": "{:.2%}"}
-    clients = sorted(found.get("per_client", []), key=lambda record: -(record["alarm_rate"] or 0.0))
+    clients = _with_names(found["per_client"], client_names)
+    clients.sort(key=lambda record: -(record["alarm_rate"] or 0.0))
     lines = [[number(record.get(name), pattern) for name, pattern in columns.items()] for record in clients]
     names = ["client", "threshold", "rows", "rows with an alarm", "share"]
     return page.section(
@@ -117,7 +125,7 @@ def alarms(found: Mapping[str, Any], figures: Sequence[ReportFigure]) -> str:
     )
 
 
-def _breakdowns(test: Mapping[str, Any]) -> list[str]:
+def _breakdowns(test: Mapping[str, Any], client_names: Sequence[str] | None) -> list[str]:
     """Recall per attack, metrics per cluster and per client, which open on a click."""
     parts = []
     if test.get("per_attack"):
@@ -126,12 +134,18 @@ def _breakdowns(test: Mapping[str, Any]) -> list[str]:
         parts.append(
             page.collapsed(f"Recall per attack ({len(rows)})", page.table(["attack", "recall"], rows, words=1))
         )
-    parts += [
-        page.collapsed(f"Metrics per {kind} ({len(test[key])})", _metrics_table(kind, test[key]))
-        for kind, key in (("cluster", "per_cluster"), ("client", "per_client"))
-        if test.get(key)
-    ]
+    clusters, clients = test.get("per_cluster"), test.get("per_client")
+    if clusters:
+        parts.append(page.collapsed(f"Metrics per cluster ({len(clusters)})", _metrics_table("cluster", clusters)))
+    if clients:
+        named = _with_names(clients, client_names)
+        parts.append(page.collapsed(f"Metrics per client ({len(clients)})", _metrics_table("client", named)))
     return parts
+
+
+def _with_names(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The records of clients, called by their names where they have any."""
+    return [{**record, "client": names[record["client"]] if names else record["client"]} for record in records]
 
 
 def _metrics_table(kind: str, records: Sequence[Mapping[str, Any]]) -> str:

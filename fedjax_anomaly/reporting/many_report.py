@@ -121,7 +121,7 @@ def write_many_report(
                 "Training, latency and communication, over seeds",
                 page.pictures(figures, "training"),
                 _summary_table(settings, _COST),
-                page.note("The runs trained together, so that the time of one cannot be told from that of all."),
+                page.note("The runs trained in one program, so that the time of one cannot be told from that of all."),
             ),
             _privacy(settings, list(members.values())),
             _data_and_clients(result),

@@ -50,7 +50,9 @@ p.note, figcaption { color: var(--soft); font-size: .9rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
-th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; white-space: pre; }
+th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; }
+td.number { white-space: pre; }
+thead th { vertical-align: bottom; }
 .facts th { padding-right: 1.6rem; }
 figure { margin: 1.5rem 0 2.25rem; break-inside: avoid; }
 figure h3 { margin-top: 0; }

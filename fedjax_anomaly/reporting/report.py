@@ -38,14 +38,16 @@ def write_report(
       The page refers to nothing outside of itself (test:
       `tests/reporting/test_report.py::test_the_page_refers_to_nothing_outside_of_itself`).
     """
-    test = result.get("test")
+    test, names = result.get("test"), result["dataset"].get("client_names")
     page.write_page(
         path,
         title,
         _lead(result, config, environment),
         [
             page.warnings(warning_signs(result, config["num_rounds"])),
-            alarms(result["alarms"], figures) if test is None else detection(test, result.get("oracle"), figures),
+            alarms(result["alarms"], figures, names)
+            if test is None
+            else detection(test, result.get("oracle"), figures, names),
             _training_and_cost(result, figures),
             privacy_section(result.get("privacy")),
             data_and_clients(result, figures),

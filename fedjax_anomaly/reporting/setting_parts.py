@@ -46,7 +46,7 @@ def data_and_clients(result: Mapping[str, Any], figures: Sequence[ReportFigure])
     return page.section(
         "Data and clients",
         page.columns(dataset(result["dataset"]), heterogeneity(result.get("heterogeneity"))),
-        "" if clusters is None else _clusters(clusters),
+        "" if clusters is None else _clusters(clusters, result["dataset"].get("client_names")),
         page.pictures(figures, "clients"),
     )
 
@@ -82,13 +82,17 @@ def heterogeneity(measured: Mapping[str, Any] | None) -> str:
     return page.facts(names) + page.note(f"Distance: {measured['measure']}")
 
 
-def _clusters(clusters: Mapping[str, Any]) -> str:
+def _clusters(clusters: Mapping[str, Any], client_names: Sequence[str] | None) -> str:
     sizes, assignment = clusters["sizes"], clusters["assignment"]
     if len(sizes) == 1:
         return page.paragraph("All clients share one model.")
     if all(size == 1 for size in sizes):
         return page.paragraph("Each client has a model of its own.")
-    members = [", ".join(str(c) for c, k in enumerate(assignment) if k == cluster) for cluster in range(len(sizes))]
+    names = client_names or [str(client) for client in range(len(assignment))]
+    members = [
+        ", ".join(name for name, k in zip(names, assignment, strict=True) if k == cluster)
+        for cluster in range(len(sizes))
+    ]
     pairs = zip(members, sizes, strict=True)
     rows = [[str(cluster), who or page.DASH, count(size)] for cluster, (who, size) in enumerate(pairs)]
     parts = [page.heading("Clusters: clients that share a model")]

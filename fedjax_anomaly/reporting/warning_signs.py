@@ -34,7 +34,7 @@ def warning_signs(result: Mapping[str, Any], num_rounds: int) -> list[str]:
         _no_labels(result.get("test")),
         *_privacy(result.get("privacy")),
         _convergence(result["timing"], num_rounds),
-        _fallback(result.get("alarms") or {}),
+        _borrowed(result.get("alarms") or {}, result["dataset"].get("client_names")),
         *(f"Data: {note}" for note in result["dataset"].get("notes", [])),
     ]
     return [sign for sign in signs if sign]
@@ -85,11 +85,11 @@ def _convergence(timing: Mapping[str, Any], num_rounds: int) -> str:
     return ""
 
 
-def _fallback(alarms: Mapping[str, Any]) -> str:
+def _borrowed(alarms: Mapping[str, Any], names: Sequence[str] | None) -> str:
     clients = alarms.get("clients_with_borrowed_threshold") or []
     if not clients:
         return ""
     return (
         f"{len(clients)} of {len(alarms['per_client'])} clients have too few held-out rows for a threshold of their "
-        f"own and take that of a wider scope: {', '.join(map(str, clients))}."
+        f"own and take that of a wider scope: {', '.join(names[c] if names else str(c) for c in clients)}."
     )

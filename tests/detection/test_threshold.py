@@ -3,6 +3,7 @@ import pytest
 
 from fedjax_anomaly.detection.threshold import (
     THREE_SIGMA,
+    borrows_threshold,
     client_thresholds,
     conformal_threshold,
     deviation_threshold,
@@ -91,6 +92,19 @@ def test_a_client_with_too_few_scores_takes_its_clusters_threshold():
     # Conformal at 10 % needs 9 scores; five are too few.
     client = client_thresholds("conformal", 0.1, "client", SCORES, CLIENT, CLUSTER)
     assert client[3] == conformal_threshold(SCORES[CLIENT >= 2], 0.1)
+
+
+def test_a_client_borrows_exactly_where_its_threshold_is_not_that_of_its_own_scores():
+    # Five scores are too few for the client; its cluster has 105, which are enough.
+    for scope, expected in (("global", []), ("cluster", []), ("client", [3])):
+        borrows = borrows_threshold("quantile", 0.9, scope, CLIENT, CLUSTER)
+        assert np.flatnonzero(borrows).tolist() == expected
+    thresholds = client_thresholds("quantile", 0.9, "client", SCORES, CLIENT, CLUSTER)
+    own = np.array([np.quantile(SCORES[c == CLIENT], 0.9) for c in range(4)])
+    borrows = borrows_threshold("quantile", 0.9, "client", CLIENT, CLUSTER)
+    np.testing.assert_array_equal(borrows, thresholds != own)
+    without_scores = borrows_threshold("quantile", 0.9, "cluster", CLIENT, np.array([0, 0, 0, 0, 1]))
+    assert without_scores.tolist() == [False, False, False, False, True]
 
 
 def test_a_cluster_without_scores_takes_the_global_threshold():

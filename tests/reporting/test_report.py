@@ -280,6 +280,16 @@ def test_clusters_list_their_clients(tmp_path: Path) -> None:
     assert "Adjusted Rand index against the true groups: 0.875" in page.text
 
 
+def test_clients_are_called_by_their_names_where_these_are_known(tmp_path: Path) -> None:
+    result = copy.deepcopy(RESULT)
+    result["dataset"]["client_names"] = ["api", "db"]
+    result["test"]["per_client"][1]["client"] = 1
+    result["clusters"] = {"assignment": [0, 0], "sizes": [2, 0], "adjusted_rand_index": None}
+    page = written(tmp_path, result)
+    assert ["0", "api, db", "2"] in page.rows
+    assert [row[0] for row in page.rows if row[1:3] in (["1,500", "3"], ["40", "0"])] == ["api", "db"]
+
+
 def test_one_model_for_all_or_for_each_needs_no_table(tmp_path: Path) -> None:
     assert "Each client has a model of its own." in written(tmp_path).text
     shared = {"assignment": [0, 0], "sizes": [2], "adjusted_rand_index": None}

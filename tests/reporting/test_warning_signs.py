@@ -25,6 +25,10 @@ def test_a_sound_run_has_no_warning() -> None:
         ({"privacy": SOUND["privacy"] | {"epsilon": None}}, "too small for a privacy guarantee"),
         ({"timing": SOUND["timing"] | {"convergence_round": None}}, "did not decrease"),
         ({"timing": SOUND["timing"] | {"convergence_round": 91}}, "still falling in the last tenth of the 100 rounds"),
+        (
+            {"alarms": {"clients_with_borrowed_threshold": [1], "per_client": [{}, {}, {}]}},
+            "1 of 3 clients have too few held-out rows for a threshold of their own and take that of a wider scope: 1.",
+        ),
         ({"dataset": SOUND["dataset"] | {"notes": ["one half only"]}}, "Data: one half only"),
     ],
 )
