@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import comparison
+import harness
 import jax
 import numpy as np
 from comparison import Method, Run, plan
@@ -60,7 +62,17 @@ class Finished:
         return max((member["timing"]["total_seconds"] for member in self.members), default=0.0)
 
 
-def configure_jax(arguments: argparse.Namespace) -> None:
+def start(description: str) -> argparse.Namespace:
+    """Parses the command line of a script of the comparison, and configures JAX accordingly."""
+    parser = argparse.ArgumentParser(description=description)
+    harness.add_arguments(parser)
+    comparison.add_arguments(parser)
+    arguments = parser.parse_args()
+    _configure_jax(arguments)
+    return arguments
+
+
+def _configure_jax(arguments: argparse.Namespace) -> None:
     """Divides the CPU into devices and keeps compiled programs; must come before JAX's first computation."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     jax.config.update("jax_compilation_cache_dir", str(arguments.output_dir / "compiled"))

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import carry_out
-import comparison
 import numpy as np
 from comparison import METHODS, OURS, SMOKE_TEST
 from comparison_rows import in_table_order
-from harness import add_arguments, markdown_table, write_results
+from harness import markdown_table, write_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -124,16 +123,7 @@ def figure1(rows: Sequence[Point], warning: str = "") -> Figure:
         line, column = divmod(number, columns)
         panels[2 * line, column].set_visible(False)
         panels[2 * line + 1, column].set_visible(False)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncol=columns,
-        frameon=False,
-        fontsize=style.TICK_SIZE,
-        labelcolor=style.INK,
-    )
+    style.legend_outside(figure, panels[0, 0], "outside lower center", columns)
     title = "Detection and system latency across rounds; bands are intervals over seeds"
     figure.suptitle(
         f"{warning}. {title}" if warning else title, x=0.01, ha="left", fontsize=style.LABEL_SIZE, color=style.INK
@@ -187,11 +177,7 @@ def write(arguments: argparse.Namespace, finished: Sequence[carry_out.Finished])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    comparison.add_arguments(parser)
-    arguments = parser.parse_args()
-    carry_out.configure_jax(arguments)
+    arguments = carry_out.start(str(__doc__))
     methods = [method for method in METHODS if method.key in SHOWN]
     status = carry_out.run_script(arguments, methods, lambda finished, wanted: write(arguments, finished))
     print(f"the figure: {arguments.output_dir / 'figure1.png'}")

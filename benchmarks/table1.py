@@ -14,7 +14,7 @@ import carry_out
 import comparison
 from comparison import QUICK_METHODS, SMOKE_TEST
 from comparison_rows import Row, csv_table, rows_of_table
-from harness import add_arguments, machine, write_results
+from harness import machine, write_results
 from table1_figure import table1_figure
 
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -167,11 +167,7 @@ def write(arguments: argparse.Namespace, finished: Sequence[carry_out.Finished],
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    comparison.add_arguments(parser)
-    arguments = parser.parse_args()
-    carry_out.configure_jax(arguments)
+    arguments = carry_out.start(str(__doc__))
     status = carry_out.run_script(
         arguments, comparison.METHODS, lambda finished, wanted: write(arguments, finished, wanted)
     )

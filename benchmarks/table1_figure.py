@@ -35,16 +35,7 @@ def table1_figure(rows: Sequence[Row], warning: str = "") -> Figure:
         style.panel_title(axes, name)
     for axes in panels.flat[len(datasets) :]:
         axes.set_visible(False)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper right",
-        ncol=2,
-        frameon=False,
-        fontsize=style.TICK_SIZE,
-        labelcolor=style.INK,
-    )
+    style.legend_outside(figure, panels[0, 0], "outside upper right", columns=2)
     seeds = rows[0]["num_seeds"]
     title = f"Mean over {seeds} seeds, 95 % bootstrap interval"
     figure.suptitle(

@@ -133,7 +133,7 @@ def member_batch_size(config: Config) -> int:
     """Members trained at once on each device; 0 is all.
 
     On CPU all at once pays for small models only: members' clients differ in size, and side by side each waits for the
-    largest, while the products of a larger model are no quicker in a batch (`benchmarks/many_seeds.py`).
+    largest, while the products of a larger model are no quicker in a batch.
     """
     if config.member_batch_size != -1:
         return config.member_batch_size

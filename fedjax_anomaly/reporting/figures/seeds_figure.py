@@ -70,16 +70,7 @@ def seed_curves_figure(names: Sequence[str], panels: Mapping[str, Sequence[Curve
         if label == log:
             axes.set_yscale("log")
             style.plain_log_ticks(axes.yaxis)
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncol=3,
-        frameon=False,
-        fontsize=style.TICK_SIZE,
-        labelcolor=style.INK,
-    )
+    style.legend_outside(figure, all_axes[0], "outside lower center", columns=3)
     return figure
 
 

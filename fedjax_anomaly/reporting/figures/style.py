@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -99,6 +100,22 @@ def legend_above(axes: Axes, columns: int) -> None:
         borderpad=0.0,
         handlelength=1.6,
         columnspacing=1.4,
+        labelcolor=INK,
+    )
+
+
+def legend_outside(
+    figure: Figure, axes: Axes, location: Literal["outside upper right", "outside lower center"], columns: int
+) -> None:
+    """The legend of one of a figure's panels, for all of them, outside of the panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc=location,
+        ncol=columns,
+        frameon=False,
+        fontsize=TICK_SIZE,
         labelcolor=INK,
     )
 
