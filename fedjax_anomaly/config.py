@@ -123,6 +123,10 @@ class Config:
     num_layers: int = _option(1, "LSTMs stacked in the encoder and in the decoder.")
     latent_per: Literal["step", "window"] = _option("step", "One latent per time step, or one per window.")
 
+    input_masking: float = _option(
+        0.0, "Share of a window's values hidden from the model in training (denoising autoencoder); 0 hides none."
+    )
+
     num_rounds: int = _option(30, "Federated rounds.")
     clients_per_round: int = _option(0, "Clients in a round's cohort; 0 takes all.")
     client_sampling: Literal["fixed_size", "poisson"] = _option(
@@ -190,6 +194,8 @@ class Config:
         for name in _POSITIVE:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        if not 0.0 <= self.input_masking < 1.0:
+            raise ValueError(f"input_masking={self.input_masking} must lie in [0, 1).")
         self._check_files()
         self._check_method()
         self.members()

@@ -259,16 +259,16 @@ def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str,
 def _model(config: Config, federation: Federation) -> Autoencoder:
     encoder = federation.encoder
     groups = federation.dataset.feature_groups
-    sizes: dict[str, Any] = dict(
-        hidden_size=config.hidden_size, latent_size=config.latent_size, num_layers=config.num_layers
-    )
+    settings: dict[str, Any] = {
+        name: getattr(config, name) for name in ("hidden_size", "latent_size", "num_layers", "input_masking")
+    }
     if config.model == "dense_autoencoder":
-        return dense_autoencoder(encoder.layout, window_length=federation.window_length, **sizes)
+        return dense_autoencoder(encoder.layout, window_length=federation.window_length, **settings)
     return lstm_autoencoder(
         encoder.layout,
         latent_per=config.latent_per,
         feature_groups=None if groups is None else features_of_columns(encoder.layout, encoder.column_names, groups),
-        **sizes,
+        **settings,
     )
 
 

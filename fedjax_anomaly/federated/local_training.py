@@ -13,6 +13,12 @@ from fedjax_anomaly.types import ClientData, PyTree
 Loss = Callable[[PyTree, jax.Array], jax.Array]
 """(parameters, windows [B, T, F]) -> loss of each window [B]."""
 
+TrainingLoss = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+"""(parameters, windows [B, T, F], key) -> loss of each window [B]; the key is for what is random in training."""
+
+_LOSS_KEY = 1 << 30
+"""Epochs are numbered from 0; the keys of their losses start here."""
+
 
 def gather_windows(series: Float[jax.Array, "L F"], starts: jax.Array, window_length: int) -> Float[jax.Array, "N T F"]:
     """Cuts windows out of one sequence.
@@ -26,7 +32,7 @@ def gather_windows(series: Float[jax.Array, "L F"], starts: jax.Array, window_le
 
 
 def local_training(
-    loss: Loss,
+    loss: TrainingLoss,
     optimizer: optax.GradientTransformation,
     *,
     window_length: int,
@@ -59,8 +65,10 @@ def local_training(
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
 
-    def objective(params: PyTree, start: PyTree, windows: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        losses = jnp.where(mask, loss(params, windows), 0.0)
+    def objective(
+        params: PyTree, start: PyTree, windows: jax.Array, mask: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        losses = jnp.where(mask, loss(params, windows, key), 0.0)
         value = jnp.sum(losses) / jnp.maximum(jnp.sum(mask.astype(losses.dtype)), 1.0)
         if not (isinstance(proximal_mu, float) and proximal_mu == 0.0):
             value += 0.5 * proximal_mu * optax.tree.norm(optax.tree.sub(params, start), squared=True)
@@ -72,13 +80,15 @@ def local_training(
 
         def epoch(carry: tuple[PyTree, PyTree], number: jax.Array) -> tuple[tuple[PyTree, PyTree], jax.Array]:
             order = _shuffle_real_windows_first(jax.random.fold_in(key, number), data.mask, batch_size)
+            loss_key = jax.random.fold_in(key, _LOSS_KEY + number)
 
             def step(i: jax.Array, carry: tuple[PyTree, PyTree, jax.Array]) -> tuple[PyTree, PyTree, jax.Array]:
                 params, optimizer_state, loss_sum = carry
                 batch = jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
                 windows = gather_windows(data.series, data.starts[batch], window_length)
                 mask = i * batch_size + jnp.arange(batch_size) < num_windows
-                gradient, losses = jax.grad(objective, has_aux=True)(params, start, windows, mask)
+                step_key = jax.random.fold_in(loss_key, i)
+                gradient, losses = jax.grad(objective, has_aux=True)(params, start, windows, mask, step_key)
                 updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
                 return optax.apply_updates(params, updates), optimizer_state, loss_sum + losses
 

@@ -45,6 +45,7 @@ def dense_autoencoder(
     hidden_size: int = 64,
     latent_size: int = 8,
     num_layers: int = 1,
+    input_masking: float = 0.0,
 ) -> Autoencoder:
     """Builds the model for windows of one length; a record without order is a window of one row.
 
@@ -54,6 +55,7 @@ def dense_autoencoder(
       hidden_size: H.
       latent_size: Z, one latent for the whole window.
       num_layers: hidden layers in the encoder and in the decoder.
+      input_masking: see `autoencoder`.
 
     Guarantees:
       Equal to the same layers in NumPy (test:
@@ -72,4 +74,4 @@ def dense_autoencoder(
     def reconstruct(params: PyTree, windows: jax.Array) -> jax.Array:
         return module.apply(params, windows)
 
-    return autoencoder(layout, init, reconstruct)
+    return autoencoder(layout, init, reconstruct, input_masking=input_masking)

@@ -62,6 +62,7 @@ def lstm_autoencoder(
     latent_per: LatentPer = "step",
     feature_groups: tuple[tuple[int, ...], ...] | None = None,
     unroll: int = 1,
+    input_masking: float = 0.0,
 ) -> Autoencoder:
     """Builds the model.
 
@@ -77,6 +78,7 @@ def lstm_autoencoder(
       latent_per: a latent per time step, or one per window.
       feature_groups: encoded features of each group; together they hold every feature once.
       unroll: time steps per iteration of the scan over time.
+      input_masking: see `autoencoder`.
 
     References:
       Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2.
@@ -95,7 +97,7 @@ def lstm_autoencoder(
         steps = windows * group_masks[None]
         return jnp.sum(module.apply(params, steps) * group_masks[None], axis=1, keepdims=True)
 
-    return autoencoder(layout, init, reconstruct)
+    return autoencoder(layout, init, reconstruct, input_masking=input_masking)
 
 
 def _group_masks(layout: FeatureLayout, feature_groups: tuple[tuple[int, ...], ...]) -> np.ndarray:

@@ -11,7 +11,7 @@ def init(key: jax.Array) -> dict[str, jax.Array]:
     return {"center": jax.random.normal(key, (NUM_FEATURES,)), "scale": jnp.ones(())}
 
 
-def loss(params: dict[str, jax.Array], windows: jax.Array) -> jax.Array:
+def loss(params: dict[str, jax.Array], windows: jax.Array, key: jax.Array | None = None) -> jax.Array:
     offset = windows[:, 0] * params["scale"] - params["center"][None]
     return 0.5 * jnp.sum(jnp.square(offset), axis=-1)
 

@@ -40,7 +40,7 @@ def test_every_epoch_visits_each_window_once():
     """With a loss that is linear in the parameters the sum of gradients does not depend on the order of batches."""
     data = one_client(12)
 
-    def linear(params, windows):
+    def linear(params, windows, key):
         return jnp.sum(windows[:, 0] * params["center"][None], axis=-1)
 
     function = local_training(linear, optax.sgd(1.0), window_length=4, batch_size=4, local_epochs=3)
@@ -55,6 +55,26 @@ def test_the_order_of_batches_depends_on_the_key():
     deltas = [function(jax.random.key(seed), start, data).delta["center"] for seed in (1, 1, 2)]
     np.testing.assert_array_equal(deltas[0], deltas[1])
     assert (deltas[0] != deltas[2]).any()
+
+
+def test_every_batch_of_every_epoch_has_a_loss_key_of_its_own():
+    """Four keys for two epochs of two batches, given by the client's key."""
+    seen = []
+
+    def loss(params, windows, key):
+        jax.debug.callback(lambda data: seen.append(tuple(data.tolist())), jax.random.key_data(key))
+        return models.loss(params, windows)
+
+    function = local_training(loss, optax.sgd(0.1), window_length=4, batch_size=4, local_epochs=2)
+    keys = []
+    for seed in (1, 1, 2):
+        jax.block_until_ready(function(jax.random.key(seed), models.init(jax.random.key(0)), one_client(8)))
+        jax.effects_barrier()
+        keys.append(set(seen))
+        seen.clear()
+    assert len(keys[0]) == 4
+    assert keys[0] == keys[1]
+    assert not keys[0] & keys[2]
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -96,7 +116,7 @@ def test_the_proximal_term_pulls_towards_the_start():
     start = np.asarray(models.init(jax.random.key(0))["center"])
     rate, mu = 0.1, 2.0
 
-    def loss(params, windows):
+    def loss(params, windows, key):
         return models.loss({"center": params["center"], "scale": jnp.ones(())}, windows)
 
     function = local_training(loss, optax.sgd(rate), window_length=4, batch_size=4, local_epochs=2, proximal_mu=mu)
