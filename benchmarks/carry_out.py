@@ -93,12 +93,14 @@ def run_script(
 
     Returns:
       The exit status: 1 where a run failed, 130 where the script was interrupted.
+
+    Raises:
+      SystemExit: for arguments that do not fit, before anything is run.
     """
     try:
         runs = plan(arguments, methods)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {error}")
     done: list[Finished] = []
     with stop_on_signals() as stop_requested:
         for finished in carry_out(runs, stop_requested=stop_requested):

@@ -1,12 +1,10 @@
-"""One frozen dataclass holds every setting of a run; the command line's flags are generated from it."""
+"""One frozen dataclass holds every setting of a run; `config_flags` makes the command line of it."""
 
 import dataclasses
 import json
 import typing
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
-
-from absl import flags
 
 from fedjax_anomaly.data.clients import EncodingScope
 from fedjax_anomaly.data.microservices.workload import LoadProfile
@@ -368,38 +366,6 @@ def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
     """The values that a setting may take, or () where any of its type will do."""
     kind = typing.get_type_hints(Config)[field.name]
     return get_args(kind) if get_origin(kind) is Literal else ()
-
-
-def define_flags() -> None:
-    """Defines one absl flag per setting, with its default and help, and `--config`."""
-    flags.DEFINE_string("config", "", "config.json of an earlier run to run again; flags beside it change it.")
-    define: dict[type, Any] = {
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }
-    for field in dataclasses.fields(Config):
-        text = field.metadata["help"]
-        if choices := choices_of(field):
-            flags.DEFINE_enum(field.name, str(field.default), list(choices), text)
-        else:
-            define[typing.get_type_hints(Config)[field.name]](field.name, field.default, text)
-
-
-def config_from_flags() -> Config:
-    """The settings given on the command line, over those of the file that `--config` names.
-
-    Raises:
-      ValueError: for settings out of range or in contradiction.
-      OSError: when the file cannot be read.
-    """
-    names = [field.name for field in dataclasses.fields(Config)]
-    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
-    if flags.FLAGS["config"].value:
-        stored = dataclasses.asdict(load_config(flags.FLAGS["config"].value)) | {"output_dir": ""}
-        values = {name: values[name] if flags.FLAGS[name].present else stored[name] for name in names}
-    return Config(**values)
 
 
 def load_config(path: str | Path) -> Config:

@@ -6,7 +6,8 @@ import sys
 import jax
 from absl import app, flags, logging
 
-from fedjax_anomaly.config import Config, config_from_flags, define_flags
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.config_flags import config_from_flags, define_flags
 from fedjax_anomaly.experiment import run_experiment, run_many
 from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.console import Console

@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "reporting": LEAVES,
     # The choices of a setting are the types of the parts that they choose.
     "config": {"data", "detection"},
+    "config_flags": {"config"},
     "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
-    "train": {"config", "experiment", "reporting"},
+    "train": {"config", "config_flags", "experiment", "reporting"},
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

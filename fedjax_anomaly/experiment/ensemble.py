@@ -112,7 +112,13 @@ def train_ensemble(
             states, (info, validation_loss) = jax.block_until_ready(chunk(inputs, states))
             round_seconds.append((time.perf_counter() - begin) / chunk_rounds)
             records = [
-                round_records(done, chunk_rounds, jax.tree.map(lambda leaf, m=m: leaf[m], info), validation_loss[m])
+                round_records(
+                    done,
+                    chunk_rounds,
+                    jax.tree.map(lambda leaf, m=m: leaf[m], info),
+                    validation_loss[m],
+                    round_seconds[-1],
+                )
                 for m in range(len(experiments))
             ]
             for member in records:

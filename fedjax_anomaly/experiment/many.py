@@ -127,7 +127,6 @@ def _train(
         ):
             records[-1] |= outcome.follow(experiment, state)
             for record in records:
-                record["round_seconds"] = 1.0 / progress.rounds_per_second
                 logbook.write(record["round"], {name: record[name] for name in record if name != "round"})
         report(progress.done, config.num_rounds, progress.rounds_per_second, progress.records[0][-1])
 

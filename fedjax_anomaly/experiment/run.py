@@ -76,7 +76,6 @@ def run_experiment(
             *earlier, last = progress.records
             last |= outcome.follow(experiment, progress.state)
             for record in [*earlier, last]:
-                record["round_seconds"] = 1.0 / progress.rounds_per_second
                 logbook.write(record["round"], {name: record[name] for name in record if name != "round"})
             report(progress.done, progress.total, progress.rounds_per_second, last)
 

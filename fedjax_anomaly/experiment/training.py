@@ -33,7 +33,7 @@ class Progress:
       done: rounds done.
       total: rounds wanted.
       rounds_per_second: of this chunk, compilation apart.
-      records: one per round of the chunk: round, losses, update norm, participants.
+      records: one per round of the chunk: round, losses, update norm, participants, seconds.
       state: after the chunk.
     """
 
@@ -102,7 +102,7 @@ def train(
             state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
             rounds = int(state.round) - done
             round_seconds.append((time.perf_counter() - begin) / rounds)
-            records = round_records(done, rounds, info, validation_loss)
+            records = round_records(done, rounds, info, validation_loss, round_seconds[-1])
             check_finite(records, done, checkpoint_dir)
             done += rounds
             if checkpoints:
@@ -160,8 +160,10 @@ def mean_loss(experiment: Experiment, params: Any, cluster: jax.Array, windows: 
     return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
 
 
-def round_records(done: int, rounds: int, info: Any, validation_loss: jax.Array) -> list[dict[str, Any]]:
-    """One record for each round of a chunk."""
+def round_records(
+    done: int, rounds: int, info: Any, validation_loss: jax.Array, round_seconds: float
+) -> list[dict[str, Any]]:
+    """One record for each round of a chunk; the chunk's seconds are shared among its rounds."""
     columns = {
         "train_loss": info.train_loss,
         "validation_loss": validation_loss,
@@ -169,7 +171,10 @@ def round_records(done: int, rounds: int, info: Any, validation_loss: jax.Array)
         "participants": info.num_participants,
     }
     values = {name: np.asarray(column)[:rounds].tolist() for name, column in columns.items()}
-    return [{"round": done + 1 + i, **{name: column[i] for name, column in values.items()}} for i in range(rounds)]
+    return [
+        {"round": done + 1 + i, **{name: column[i] for name, column in values.items()}, "round_seconds": round_seconds}
+        for i in range(rounds)
+    ]
 
 
 def check_finite(records: list[dict[str, Any]], last_good: int, checkpoint_dir: Path | None) -> None:

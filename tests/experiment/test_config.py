@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from fedjax_anomaly.config import Config, choices_of, config_from_flags, define_flags
+from fedjax_anomaly.config import Config, choices_of
+from fedjax_anomaly.config_flags import config_from_flags, define_flags
 
 PRESETS = sorted((Path(__file__).parents[2] / "fedjax_anomaly" / "presets").glob("*.flags"))
 
