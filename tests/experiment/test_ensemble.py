@@ -11,7 +11,10 @@ from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, build_members, run_many, train_ensemble
 from fedjax_anomaly.experiment.training import train
 from tests import fleet
-from tests.experiment.conftest import SMALL
+from tests.experiment.conftest import SMALL as SMALL_LSTM
+
+SMALL = dataclasses.replace(SMALL_LSTM, model="dense_autoencoder")
+"""What is tested here is the same for every model, and this one compiles faster."""
 
 
 def assert_close(a, b):
@@ -20,7 +23,13 @@ def assert_close(a, b):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"member_batch_size": 1}, {"num_clusters": "2", "clustering": "ifca"}, {"method": "local_only"}]
+    "settings",
+    [
+        {"model": "lstm_autoencoder"},
+        {"member_batch_size": 1},
+        {"num_clusters": "2", "clustering": "ifca"},
+        {"method": "local_only"},
+    ],
 )
 def test_a_member_ends_as_if_it_were_run_by_itself(small_dataset, settings):
     config = dataclasses.replace(SMALL, num_seeds=2, **({"num_clusters": "1"} | settings))
@@ -55,7 +64,13 @@ def test_members_have_their_own_partitions_and_one_layout():
 
 
 def test_many_seeds_are_summarized_and_kept(small_dataset, small_config):
-    config = dataclasses.replace(small_config, num_seeds=2, num_clusters="1", sweep="learning_rate=0.01,0.05")
+    config = dataclasses.replace(
+        SMALL,
+        output_dir=small_config.output_dir,
+        num_seeds=2,
+        num_clusters="1",
+        sweep="learning_rate=0.01,0.05",
+    )
     outcome = run_many(config, small_dataset)
     result = json.loads((outcome.output_dir / "result.json").read_text())
     assert result == outcome.result
@@ -77,7 +92,7 @@ def test_many_seeds_are_summarized_and_kept(small_dataset, small_config):
 
 
 def test_an_interrupted_ensemble_resumes_to_the_same_states(small_dataset, small_config, tmp_path):
-    config = dataclasses.replace(small_config, num_seeds=2, num_clusters="1")
+    config = dataclasses.replace(SMALL, output_dir=small_config.output_dir, num_seeds=2, num_clusters="1")
     stopped = run_many(config, small_dataset, stop_requested=lambda: True)
     assert stopped.result is None
     assert stopped.rounds_done == 2
