@@ -15,7 +15,20 @@ from fedjax_anomaly.detection import paired_test
 Row = dict[str, Any]
 
 METRICS: dict[str, tuple[str, ...]] = {
-    **{name: ("test", name) for name in ("accuracy", "f1", "auroc", "auprc", "precision", "recall", "fpr")},
+    **{
+        name: ("test", name)
+        for name in (
+            "accuracy",
+            "f1",
+            "auroc",
+            "auprc",
+            "precision",
+            "recall",
+            "fpr",
+            "auroc_client_mean",
+            "auprc_client_mean",
+        )
+    },
     "oracle_f1": ("oracle", "f1"),
     "latency_p50_ms": ("latency_ms", "p50"),
     "communication_bytes": ("communication", "total_bytes"),

@@ -53,6 +53,14 @@ MAIN: list[_Column] = [
     ("sent, MB", metric("communication_bytes", 1, 1e-6)),
     ("privacy", lambda row: row["privacy"]),
 ]
+DETECTION: list[_Column] = [
+    ("precision", metric("precision")),
+    ("recall", metric("recall")),
+    ("FPR", metric("fpr")),
+    ("AUPRC", metric("auprc")),
+    ("AUROC, mean of clients", metric("auroc_client_mean")),
+    ("AUPRC, mean of clients", metric("auprc_client_mean")),
+]
 TIME_ORDER: list[_Column] = [
     ("VUS-PR", metric("vus_pr")),
     ("affiliation precision", metric("affiliation_precision")),
@@ -121,6 +129,9 @@ def dataset_section(rows: Sequence[Row]) -> list[str]:
     rules = dict.fromkeys(row["threshold_rule"] for row in done)
     lines += [f"Thresholds: {'; '.join(rules)}.", ""] if rules else []
     lines += [*grid(rows, MAIN)[:-1], *_paper_lines(MAIN), ""]
+    if done:
+        lines += ["More of detection; AUROC and AUPRC are of all clients' rows together, where not said otherwise:", ""]
+        lines += grid(done, DETECTION)
     if first["row_order"] == "time":
         lines += ["Events and intervals:", "", *grid(done, TIME_ORDER)]
     if trained := [row for row in done if row["training_seconds"] is not None]:
