@@ -18,6 +18,7 @@ from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.experiment import secure
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
@@ -109,6 +110,7 @@ def build(
     summaries = clustering.data_summaries(federation.train)
     centralized = config.method == "centralized"
     assignment = _assignment(config, federation.num_clients, summaries)
+    secure.check_clusters(config, assignment)
     clusters = _clustering(config, federation, model, assignment)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
@@ -156,6 +158,7 @@ def build_algorithm(
     privacy: PrivacyPlan | None,
     map_clients: ClientMap,
     tuned: Tunables | None = None,
+    max_windows: int | None = None,
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -167,6 +170,7 @@ def build_algorithm(
       privacy: None without differential privacy.
       map_clients: the map over clients.
       tuned: in place of the config's own; None takes these.
+      max_windows: the most training windows that a client may have; None takes the federation's.
     """
     tuned = tunables(config, privacy) if tuned is None else tuned
     return clustered_fedavg(
@@ -180,7 +184,13 @@ def build_algorithm(
             proximal_mu=tuned.proximal_mu,
         ),
         clusters,
-        _aggregator(config, privacy, tuned.noise_multiplier, clusters.num_clusters),
+        _aggregator(
+            config,
+            privacy,
+            tuned.noise_multiplier,
+            clusters.num_clusters,
+            max_windows or federation.train.mask.shape[1],
+        ),
         optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
         sample_cohort=_cohort(config),
         map_clients=map_clients,
@@ -310,9 +320,15 @@ def _privacy(config: Config, num_parameters: int, num_clusters: int) -> PrivacyP
 
 
 def _aggregator(
-    config: Config, privacy: PrivacyPlan | None, noise_multiplier: float | jax.Array, num_clusters: int
+    config: Config,
+    privacy: PrivacyPlan | None,
+    noise_multiplier: float | jax.Array,
+    num_clusters: int,
+    max_windows: int,
 ) -> Aggregator:
+    in_the_clear = config.secure_aggregation == "none"
+    inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows)
     if privacy is None:
-        return aggregation.weighted_sum()
+        return inner
     mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)
-    return aggregation.private(aggregation.weighted_sum(), mechanism, config.cohort_size / num_clusters)
+    return aggregation.private(inner, mechanism, config.cohort_size / num_clusters)

@@ -1,6 +1,7 @@
 """The weighted sum by secure aggregation: the server adds up masked integers and learns their sum only."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ class SecureSumState(NamedTuple):
     Attributes:
       clipped_values: values of the clients' vectors that were beyond the bound, or not a number.
       overflowed_values: values of the sum beyond what so many clients can add up to; none, unless something is broken.
+      dropped_clients: clients that shared their seeds and sent no vector.
       withheld_sums: 1 when too many clients dropped out for the sum to be recovered.
       bare_sums: 1 when there was a single client, which no mask can hide.
       mask_pairs: pairs of clients that shared a mask.
@@ -27,6 +29,7 @@ class SecureSumState(NamedTuple):
 
     clipped_values: Int[jax.Array, ""]
     overflowed_values: Int[jax.Array, ""]
+    dropped_clients: Int[jax.Array, ""]
     withheld_sums: Int[jax.Array, ""]
     bare_sums: Int[jax.Array, ""]
     mask_pairs: Int[jax.Array, ""]
@@ -53,7 +56,8 @@ def secure_sum(
         `clip * max_weight` are clipped and counted.
       rounding: of the encoding; `toward_zero` keeps the L2 sensitivity that `private` relies on.
       dropout_rate: chance that a client fails after it has shared its seeds and before it has sent its vector. A sum
-        that cannot be recovered from the others is withheld: zero, of weight zero, and counted.
+        that cannot be recovered from the others is withheld: zero, of weight zero, and counted; `check_sums` then
+        stops on the host.
 
     Raises:
       ValueError: when a bound is not positive or a rate not in [0, 1); when aggregated, for fewer than two places or
@@ -75,10 +79,7 @@ def secure_sum(
     if not 0.0 <= dropout_rate < 1.0:
         raise ValueError(f"dropout_rate={dropout_rate} must lie in [0, 1).")
 
-    @sequential_vmap
-    def aggregate(
-        key: jax.Array, state: SecureSumState, updates: PyTree, weights: jax.Array
-    ) -> tuple[SecureSumState, WeightedSum]:
+    def one_sum(key: jax.Array, updates: PyTree, weights: jax.Array) -> tuple[SecureSumState, WeightedSum]:
         key_round, key_masks, key_drop = jax.random.split(key, 3)
         num_places = len(weights)
         values = quantize.fixed_point(clip * max_weight, num_places)
@@ -102,14 +103,49 @@ def secure_sum(
         state = SecureSumState(
             clipped_values=clipped + heavy,
             overflowed_values=outside + heavier,
+            dropped_clients=around.size - num_sent,
             withheld_sums=(~released).astype(jnp.int32),
             bare_sums=(around.size == 1).astype(jnp.int32),
             mask_pairs=masking.num_links(around),
         )
         return state, WeightedSum(unravel(update), weight)
 
+    def aggregate(
+        key: jax.Array, state: SecureSumState, updates: PyTree, weights: jax.Array
+    ) -> tuple[SecureSumState, WeightedSum]:
+        # Sums of many clusters or members run one after the other, so that only one has its messages in memory. Keys
+        # cross that loop as numbers: JAX 0.10.2 takes typed keys that a vmapped loop goes over for reused ones.
+        impl = jax.random.key_impl(key)
+        in_turn = sequential_vmap(lambda data, *rest: one_sum(jax.random.wrap_key_data(data, impl=impl), *rest))
+        return in_turn(jax.random.key_data(key), updates, weights)
+
     zero = jnp.zeros((), jnp.int32)
-    return Aggregator(lambda params: SecureSumState(*[zero] * 5), aggregate, lambda state: state._asdict())
+    return Aggregator(lambda params: SecureSumState(*[zero] * 6), aggregate, lambda state: state._asdict())
+
+
+def check_sums(records: Sequence[Mapping[str, Any]]) -> None:
+    """Stops on the host when a secure sum went wrong; does nothing for other aggregators.
+
+    Args:
+      records: one per round: `round`, and as numbers what `RoundInfo.aggregation` has of it.
+
+    Raises:
+      ValueError: when so many clients dropped out that a sum was withheld.
+      ArithmeticError: when a sum is larger than what its clients can add up to.
+    """
+    for record in records:
+        if record.get("withheld_sums"):
+            raise ValueError(
+                f"in round {record['round']} {record['dropped_clients']} clients dropped out of secure aggregation and "
+                f"{record['withheld_sums']} sum(s) could not be recovered: more than two thirds of a client's "
+                "neighbours (for secaggplus, its threshold) must stay; nothing was revealed. Give a smaller "
+                "dropout_rate, or run again with the clients that are left."
+            )
+        if record.get("overflowed_values"):
+            raise ArithmeticError(
+                f"in round {record['round']} {record['overflowed_values']} values of a secure sum are larger than its "
+                "clients can add up to: masks did not cancel, or more values were summed than the encoding allows."
+            )
 
 
 def _flat(updates: PyTree, weights: Float[jax.Array, " S"]) -> tuple[Float[jax.Array, "S P"], PyTree]:

@@ -1,0 +1,131 @@
+"""Whole runs by secure aggregation: what they learn, what they cost, what they refuse."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.experiment import build, build_members, run_experiment, train_ensemble
+from fedjax_anomaly.experiment.secure import secure_communication
+from fedjax_anomaly.experiment.training import train
+from fedjax_anomaly.privacy.secure_aggregation import client_traffic
+from tests.experiment.conftest import SMALL
+
+DENSE = dataclasses.replace(SMALL, model="dense_autoencoder", num_clusters="1", num_rounds=2)
+"""What is tested here is the same for every model, and this one compiles faster."""
+
+
+def params_of(config, dataset):
+    return jax.device_get(train(build(config, dataset)).state.params)
+
+
+def assert_close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+def test_a_run_by_secure_aggregation_is_the_run_in_the_clear(small_dataset, tmp_path):
+    """Two models of two clients each, summed by SecAgg."""
+    clear = dataclasses.replace(DENSE, num_clusters="2")
+    settings = {"secure_aggregation": "secagg", "secagg_clip": 2.0, "output_dir": str(tmp_path / "run")}
+    announced: list[str] = []
+    secure = run_experiment(dataclasses.replace(clear, **settings), small_dataset, announce=announced.extend)
+    # Windows are at most 512, four clients: a step is at most 4 * 2 * 512 / 2^29, on a sum of more than 100 windows.
+    assert_close(params_of(clear, small_dataset), secure.state.params, atol=1e-6)
+    assert secure.result == json.loads((secure.output_dir / "result.json").read_text())
+    assert any("secure aggregation (secagg): the server sees the sum of the updates" in line for line in announced)
+
+    parameters = sum(leaf[0].size for leaf in jax.tree.leaves(secure.state.params))
+    cost = secure.result["communication"]
+    one = client_traffic(1, parameters + 1)
+    up, down = sum(one.up.values()), sum(one.down.values()) + 4 * parameters
+    assert cost["up_bytes_per_round"] == 4 * up
+    assert cost["down_bytes_per_round"] == 4 * down
+    assert cost["total_bytes"] == 2 * 4 * (up + down) + cost["setup_bytes"]
+    assert cost["secure_aggregation"]["up_bytes_per_client_round"] == up
+    assert cost["secure_aggregation"]["down_bytes_per_client_round"] == down
+    assert cost["secure_aggregation"]["message_bytes_up"] == one.up
+    assert cost["secure_aggregation"]["mean_neighbours"] == 1.0
+    assert cost["secure_aggregation"]["threshold"] == 1
+    assert cost["secure_aggregation"]["clipped_values"] == cost["secure_aggregation"]["bare_sums"] == 0
+    assert 0.0 < cost["secure_aggregation"]["client_seconds_per_round"] < 5.0
+    assert cost["server_sees"].startswith("the sum of the updates")
+    page = (secure.output_dir / "report.html").read_text()
+    assert "SecAgg, 1.0 neighbours" in page
+    records = [json.loads(line) for line in (secure.output_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["mask_pairs"] for record in records] == [2, 2]
+
+
+def test_a_private_run_says_whom_it_trusts(small_dataset, tmp_path):
+    config = dataclasses.replace(
+        DENSE,
+        num_rounds=1,
+        output_dir=str(tmp_path / "run"),
+        secure_aggregation="secaggplus",
+        dp_unit="client",
+        dp_noise_multiplier=1.0,
+    )
+    result = run_experiment(config, small_dataset).result
+    assert result["privacy"]["trust"].startswith("central: the server sees the sum of the updates and")
+    assert "no single client's update" in result["privacy"]["trust"]
+    assert result["communication"]["secure_aggregation"]["clipped_values"] == 0
+
+
+def test_members_of_a_compiled_run_are_summed_securely(small_dataset):
+    config = dataclasses.replace(DENSE, num_seeds=2, secure_aggregation="secaggplus")
+    together = train_ensemble(build_members(config, small_dataset))
+    last = dataclasses.replace(config.members()[1], secure_aggregation="none")
+    assert_close(together[1].state.params, params_of(last, small_dataset), rtol=1e-4, atol=1e-5)
+
+
+def test_a_cohort_counts_the_clients_that_were_there():
+    config = dataclasses.replace(
+        DENSE, num_clients=4, clients_per_round=3, client_sampling="poisson", secure_aggregation="secagg"
+    )
+    history = [
+        {"participants": participants, "mask_pairs": pairs, "clipped_values": clipped, "bare_sums": bare}
+        for participants, pairs, clipped, bare in ((4, 6, 0, 0), (2, 1, 5, 0), (1, 0, 0, 1))
+    ]
+    cost = secure_communication(config, 9, 36, history)
+    expected = [client_traffic(k, 10) for k, clients in ((3, 4), (1, 2), (0, 1)) for _ in range(clients)]
+    assert cost["up_bytes"] == sum(sum(one.up.values()) for one in expected)
+    assert cost["down_bytes"] == sum(sum(one.down.values()) for one in expected) + 7 * 36
+    # Fourteen neighbours of seven clients; with two of at most three, any two shares rebuild a seed.
+    assert cost["mean_neighbours"] == 2.0
+    assert cost["threshold"] == 2
+    assert (cost["clipped_values"], cost["bare_sums"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "local_only"}, "secure_aggregation=secagg has no effect with method=local_only"),
+        ({"method": "centralized"}, "secure_aggregation=secagg has no effect with method=centralized"),
+        ({"method": "pca"}, "secure_aggregation=secagg has no effect with method=pca"),
+        ({"secagg_clip": 0.0}, "secagg_clip=0.0 must be positive"),
+        ({"secagg_clip": 2.0, "secure_aggregation": "none"}, "secagg_clip=2.0 has no effect with secure_aggregation=n"),
+        (
+            {"secagg_clip": 2.0, "dp_unit": "client", "dp_epsilon": 1.0},
+            "dp_unit=client; leave it out: clip_norm is the bound",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Config(**({"secure_aggregation": "secagg"} | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clients_per_round": 1}, "sums the updates of at least 2 clients in a round, but there is 1"),
+        ({"num_clusters": "3"}, r"cannot hide the update of client \d, which has a cluster of its own \(sizes \["),
+    ],
+)
+def test_a_sum_of_a_single_client_is_refused(small_dataset, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(dataclasses.replace(DENSE, secure_aggregation="secagg", **settings), small_dataset)
