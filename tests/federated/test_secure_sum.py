@@ -100,6 +100,18 @@ def test_one_missing_mask_breaks_the_sum():
     assert (np.asarray(broken) != in_the_clear(codes, everyone)).all()
 
 
+def test_a_vector_has_a_mask_of_its_own_beside_those_of_its_pairs():
+    """Who knows all seeds of pairs, as after a false alarm that a client dropped out, still sees nothing."""
+    codes = random_codes(2)
+    both = np.ones(2, bool)
+    messages, _, _, _, around = send_and_sum(jax.random.key(6), codes, both, ~both, mask_graph("secagg", 2))
+    pair = jax.random.bits(jax.random.fold_in(jax.random.fold_in(around.key, 0), 1), (16,), jnp.uint32)
+    own = jax.random.bits(jax.random.fold_in(jax.random.fold_in(around.key, 0), 0), (16,), jnp.uint32)
+    message = np.asarray(messages)[np.asarray(around.place) == 0][0]
+    assert (message - np.asarray(pair) != codes[0]).all()
+    np.testing.assert_array_equal(message - np.asarray(pair) - np.asarray(own), codes[0])
+
+
 def test_what_the_server_receives_is_uniform():
     """Chi-square over the bytes of masked zeros: masked they pass, in the clear they do not."""
     zeros = np.zeros((8, 2000), np.uint32)
@@ -278,7 +290,7 @@ def test_vmap_over_seeds_gives_the_sums_one_by_one():
 
 
 def test_one_client_moves_the_private_sum_by_at_most_the_sensitivity():
-    """Rounding toward zero never lengthens an update; to the nearest step it may."""
+    """Whatever the client sends; and the bound is reached, so it is not loose."""
     mechanism = gaussian(0.5, 0.0)
     aggregator = private(secure_sum("secagg", max_weight=1.0, clip=0.5, rounding="toward_zero"), mechanism, 1.0)
     for seed, scale in ((0, 1e-3), (1, 1.0), (2, 1e6)):
@@ -289,6 +301,14 @@ def test_one_client_moves_the_private_sum_by_at_most_the_sensitivity():
         assert moved <= mechanism.sensitivity * (1 + 1e-6)
         assert scale < 1.0 or moved >= mechanism.sensitivity * (1 - 1e-5)
         assert state.clipped_values == 0
+
+
+def test_rounding_toward_zero_never_lengthens_an_update_and_to_the_nearest_step_may():
+    """With steps so coarse that it shows: 2^30 - 1 codes for 2^26 units leave 2^3 steps to a unit."""
+    stack = {"a": jnp.full((2, 16), 0.45 / 4.0)}  # of norm 0.45, each element 0.9 of a step
+    for rounding, longer in (("toward_zero", False), ("nearest", True)):
+        _, total = summed(secure_sum("secagg", max_weight=1.0, clip=2.0**26, rounding=rounding), stack, [1.0, 0.0])
+        assert (np.linalg.norm(flat(total.total)) > 0.45) is np.bool_(longer)
 
 
 @pytest.mark.parametrize(

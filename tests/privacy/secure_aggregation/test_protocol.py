@@ -7,7 +7,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from scipy import stats
 
-from fedjax_anomaly.privacy.secure_aggregation import client, messages, protocol, shamir
+from fedjax_anomaly.privacy.secure_aggregation import ciphers, client, messages, protocol, shamir
 from fedjax_anomaly.privacy.secure_aggregation.cost import client_seconds, client_traffic
 from fedjax_anomaly.privacy.secure_aggregation.graph import MaskGraph, mask_graph
 from fedjax_anomaly.privacy.secure_aggregation.protocol import run_protocol
@@ -151,6 +151,15 @@ def test_pair_masks_cancel_and_differ_between_pairs():
     for u, v in masks:
         np.testing.assert_array_equal(masks[u, v] + masks[v, u], np.zeros(SIZE, np.uint32))
     assert (masks[0, 1] != masks[0, 2]).all()
+
+
+def test_a_vector_has_a_mask_of_its_own_beside_those_of_its_pairs():
+    clients, inbox = exchanged_shares(2, threshold=1)
+    codes = vectors(1)[0]
+    message = messages.unpack_vector(client.mask_vector(clients[0], inbox[0], codes))
+    pair = client.pair_mask(0, clients[0].mask_private, 1, clients[0].neighbours[1].mask_key, SIZE)
+    assert (message - pair != codes).all()
+    np.testing.assert_array_equal(message - pair - ciphers.keystream(clients[0].self_seed, SIZE), codes)
 
 
 def test_the_server_cannot_read_the_shares_that_it_hands_on():

@@ -1,5 +1,6 @@
 """Shamir's secret sharing."""
 
+import itertools
 import random
 
 import numpy as np
@@ -73,6 +74,27 @@ def test_fewer_shares_than_the_threshold_fit_every_secret(secret, guess, thresho
     faked = {holder: value_at(fitted, holder + 1).to_bytes(33) for holder in range(threshold)}
     assert all(faked[holder] == shares[holder] for holder in range(threshold - 1))
     assert shamir.rebuild(faked, threshold) == guess
+
+
+def test_in_a_small_field_two_of_three_shares_take_every_value_once_whatever_the_secret(monkeypatch):
+    """All 121 polynomials of degree 2 over the field of 11 elements, for every secret: nothing is left to chance."""
+    monkeypatch.setattr(shamir, "PRIME", 11)
+    for secret in range(11):
+        seen = set()
+        for drawn in itertools.product(range(11), repeat=2):
+            source = (value.to_bytes(33) for value in drawn)
+            shares = shamir.share(secret.to_bytes(32), [0, 4, 8], 3, lambda size, source=source: next(source))
+            assert int.from_bytes(shamir.rebuild(shares, 3)) == secret
+            seen.add((shares[0], shares[8]))
+        assert len(seen) == 121
+
+
+def test_one_share_less_rebuilds_another_secret():
+    secret = bytes(range(32))
+    for threshold in range(2, 6):
+        shares = shamir.share(secret, range(threshold), threshold, random.Random(4).randbytes)
+        del shares[0]
+        assert shamir.rebuild(shares, threshold - 1) != secret
 
 
 def test_shares_of_one_secret_look_uniform_and_unrelated():
