@@ -85,14 +85,17 @@ def test_a_sum_with_fewer_clients_than_the_threshold_is_not_recoverable():
 
 
 def test_one_missing_mask_breaks_the_sum():
-    """Negative control: the seed of places 2 and 5, written out, is that of a mask which the sum depends on."""
+    """Place 2's message, from the seeds as documented; without its mask for place 5 the sum is another (control)."""
     codes, everyone = random_codes(11), np.ones(11, bool)
     messages, total, sent, _, around = send_and_sum(
         jax.random.key(3), codes, everyone, np.zeros(11, bool), GRAPHS["complete"]
     )
-    seed = jax.random.fold_in(jax.random.fold_in(around.key, 2), 5)
-    pair_mask = np.asarray(jax.random.bits(seed, (16,), jnp.uint32))
+    keys = [jax.random.fold_in(jax.random.fold_in(around.key, min(2, v)), max(2, v)) for v in range(11)]
+    masks = [np.asarray(jax.random.bits(key, (16,), jnp.uint32)) for key in keys]
     position = int(np.flatnonzero(np.asarray(around.place) == 2)[0])
+    expected = codes[2].astype(np.int64) + sum((-1 if v < 2 else 1) * masks[v].astype(np.int64) for v in range(11))
+    np.testing.assert_array_equal(np.asarray(messages)[position], (expected % 2**32).astype(np.uint32))
+    pair_mask = masks[5]
     without = np.array(messages)
     without[position] -= pair_mask
     broken = masking.unmask(around, jnp.asarray(without.sum(axis=0, dtype=np.uint32)), sent)
