@@ -30,10 +30,11 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 IN_THE_CLEAR = "in the clear"
 
 
-def compiled_run(data: ClientData, rounds: int, aggregator: federated.Aggregator) -> Callable[[], Any]:
+def compiled_run(
+    data: ClientData, rounds: int, aggregator: federated.Aggregator, mesh: jax.sharding.Mesh
+) -> Callable[[], Any]:
     """`rounds` rounds as one compiled call; returns the parameters and what the aggregator reported."""
     model, train_client = model_and_training()
-    mesh = federated.clients_mesh()
     algorithm = federated.clustered_fedavg(
         model.init,
         train_client,
@@ -57,10 +58,10 @@ def compiled_run(data: ClientData, rounds: int, aggregator: federated.Aggregator
 
 def time_rounds(rounds: int, repetitions: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios of whole rounds."""
-    data = workload()
+    data, mesh = workload(), federated.clients_mesh()
     aggregators = {IN_THE_CLEAR: federated.weighted_sum()}
-    aggregators |= {name: federated.secure_sum(name, max_weight=NUM_WINDOWS, clip=4.0) for name in PROTOCOLS}
-    calls = {name: compiled_run(data, rounds, aggregator) for name, aggregator in aggregators.items()}
+    aggregators |= {name: federated.secure_sum(name, max_weight=NUM_WINDOWS, clip=4.0, mesh=mesh) for name in PROTOCOLS}
+    calls = {name: compiled_run(data, rounds, aggregator, mesh) for name, aggregator in aggregators.items()}
     first_seconds, params = {}, {}
     for name, call in calls.items():
         begin = time.perf_counter()

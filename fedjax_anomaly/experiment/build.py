@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.centralized import pooled
@@ -77,7 +78,7 @@ class Experiment:
     federation: Federation
     model: Autoencoder
     algorithm: FederatedAlgorithm
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
     summaries: np.ndarray
     assignment: np.ndarray
     train: ClientData
@@ -117,7 +118,7 @@ def build(
     privacy = _privacy(config, trees.num_elements(params), num_clusters)
     mesh = clients_mesh()
     map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
-    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients)
+    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients, mesh=mesh)
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
@@ -159,6 +160,7 @@ def build_algorithm(
     map_clients: ClientMap,
     tuned: Tunables | None = None,
     max_windows: int | None = None,
+    mesh: Mesh | None = None,
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -171,6 +173,7 @@ def build_algorithm(
       map_clients: the map over clients.
       tuned: in place of the config's own; None takes these.
       max_windows: the most training windows that a client may have; None takes the federation's.
+      mesh: that of `map_clients`, None for one device.
     """
     tuned = tunables(config, privacy) if tuned is None else tuned
     return clustered_fedavg(
@@ -190,6 +193,7 @@ def build_algorithm(
             tuned.noise_multiplier,
             clusters.num_clusters,
             max_windows or federation.train.mask.shape[1],
+            mesh,
         ),
         optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
         sample_cohort=_cohort(config),
@@ -325,9 +329,10 @@ def _aggregator(
     noise_multiplier: float | jax.Array,
     num_clusters: int,
     max_windows: int,
+    mesh: Mesh | None,
 ) -> Aggregator:
     in_the_clear = config.secure_aggregation == "none"
-    inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows)
+    inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)
     if privacy is None:
         return inner
     mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)

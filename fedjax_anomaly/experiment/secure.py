@@ -4,6 +4,7 @@ import secrets
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.federated.algorithm import Aggregator
@@ -12,7 +13,7 @@ from fedjax_anomaly.privacy.secure_aggregation import MaskGraph, client_seconds,
 from fedjax_anomaly.privacy.secure_aggregation.graph import complete_threshold
 
 
-def secure_aggregator(config: Config, max_windows: int) -> Aggregator:
+def secure_aggregator(config: Config, max_windows: int, mesh: Mesh | None) -> Aggregator:
     """The aggregator that a config names.
 
     Under differential privacy all clients weigh 1 and an update's elements are at most its clip norm; rounding toward
@@ -21,12 +22,14 @@ def secure_aggregator(config: Config, max_windows: int) -> Aggregator:
     Args:
       config: with `secure_aggregation`.
       max_windows: the most training windows that a client has; the bound that is made public is the next power of two.
+      mesh: see `federated.secure_sum`.
     """
     assert config.secure_aggregation != "none"
     if config.dp_unit != "none":
-        return secure_sum(config.secure_aggregation, max_weight=1.0, clip=config.clip_norm, rounding="toward_zero")
-    max_weight = 2.0 ** np.ceil(np.log2(max_windows))
-    return secure_sum(config.secure_aggregation, max_weight=float(max_weight), clip=config.secagg_clip)
+        bounds = {"max_weight": 1.0, "clip": config.clip_norm}
+        return secure_sum(config.secure_aggregation, **bounds, rounding="toward_zero", mesh=mesh)
+    max_weight = float(2.0 ** np.ceil(np.log2(max_windows)))
+    return secure_sum(config.secure_aggregation, max_weight=max_weight, clip=config.secagg_clip, mesh=mesh)
 
 
 def check_clusters(config: Config, assignment: np.ndarray) -> None:

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float, Int
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int, UInt
 
 from fedjax_anomaly.federated.algorithm import Aggregator, WeightedSum
+from fedjax_anomaly.federated.parallel import CLIENTS_AXIS
 from fedjax_anomaly.privacy.secure_aggregation import masking, quantize
 from fedjax_anomaly.privacy.secure_aggregation.graph import Protocol, mask_graph
 from fedjax_anomaly.types import PyTree
@@ -42,6 +44,7 @@ def secure_sum(
     clip: float,
     rounding: quantize.Rounding = "nearest",
     dropout_rate: float = 0.0,
+    mesh: Mesh | None = None,
 ) -> Aggregator:
     """The weighted sum of FedAvg by SecAgg or SecAgg+, simulated exactly up to where its randomness comes from.
 
@@ -58,6 +61,8 @@ def secure_sum(
       dropout_rate: chance that a client fails after it has shared its seeds and before it has sent its vector. A sum
         that cannot be recovered from the others is withheld: zero, of weight zero, and counted; `check_sums` then
         stops on the host.
+      mesh: that of the map over clients; each device masks its share of the coordinates. None leaves it to the
+        compiler.
 
     Raises:
       ValueError: when a bound is not positive or a rate not in [0, 1); when aggregated, for fewer than two places or
@@ -92,14 +97,16 @@ def secure_sum(
         sent = jnp.arange(num_places) < around.size
         if dropout_rate:
             sent &= jax.random.bernoulli(key_drop, 1.0 - dropout_rate, (num_places,))
-        messages = masking.mask(around, jnp.concatenate([codes, weight_codes[:, None]], axis=1))
+        sums = jnp.concatenate([codes, weight_codes[:, None]], axis=1)
+        messages = masking.mask(around, _by_coordinate(sums, mesh))
         total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
         total = masking.unmask(around, total, sent)
 
         released = masking.recoverable(around, sent)
         num_sent = jnp.sum(sent, dtype=jnp.int32)
-        update, outside = quantize.decode(values, jnp.where(released, total[:-1], 0), num_sent)
-        weight, heavier = quantize.decode(counts, jnp.where(released, total[-1], 0), num_sent)
+        total = jnp.where(released, total[: sums.shape[1]], 0)
+        update, outside = quantize.decode(values, total[:-1], num_sent)
+        weight, heavier = quantize.decode(counts, total[-1], num_sent)
         state = SecureSumState(
             clipped_values=clipped + heavy,
             overflowed_values=outside + heavier,
@@ -146,6 +153,15 @@ def check_sums(records: Sequence[Mapping[str, Any]]) -> None:
                 f"in round {record['round']} {record['overflowed_values']} values of a secure sum are larger than its "
                 "clients can add up to: masks did not cancel, or more values were summed than the encoding allows."
             )
+
+
+def _by_coordinate(codes: UInt[jax.Array, "S P"], mesh: Mesh | None) -> UInt[jax.Array, "S Q"]:
+    """Divides coordinates over the devices; zeros are appended so that they divide evenly."""
+    if mesh is None or mesh.size == 1:
+        return codes
+    # Masks come in blocks of two words.
+    padded = jnp.pad(codes, ((0, 0), (0, -codes.shape[1] % (2 * mesh.size))))
+    return jax.lax.with_sharding_constraint(padded, NamedSharding(mesh, PartitionSpec(None, CLIENTS_AXIS)))
 
 
 def _flat(updates: PyTree, weights: Float[jax.Array, " S"]) -> tuple[Float[jax.Array, "S P"], PyTree]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.random import threefry_2x32
 from scipy import stats
 
 from fedjax_anomaly import federated
@@ -34,6 +35,13 @@ def send_and_sum(key, codes, enrolled, failed, graph):
     messages = masking.mask(around, codes)
     total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
     return messages, masking.unmask(around, total, sent), sent, masking.recoverable(around, sent), around
+
+
+def mask_of(key, size: int = 16) -> np.ndarray:
+    """Words of the blocks 0, 1, ... of threefry, two of each."""
+    half = size // 2
+    counters = jnp.concatenate([jnp.arange(half, dtype=jnp.uint32), jnp.zeros(half, jnp.uint32)])
+    return np.asarray(threefry_2x32(jax.random.key_data(key), counters)).reshape(2, half).T.ravel()
 
 
 def in_the_clear(codes: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -91,7 +99,7 @@ def test_one_missing_mask_breaks_the_sum():
         jax.random.key(3), codes, everyone, np.zeros(11, bool), GRAPHS["complete"]
     )
     keys = [jax.random.fold_in(jax.random.fold_in(around.key, min(2, v)), max(2, v)) for v in range(11)]
-    masks = [np.asarray(jax.random.bits(key, (16,), jnp.uint32)) for key in keys]
+    masks = [mask_of(key) for key in keys]
     position = int(np.flatnonzero(np.asarray(around.place) == 2)[0])
     expected = codes[2].astype(np.int64) + sum((-1 if v < 2 else 1) * masks[v].astype(np.int64) for v in range(11))
     np.testing.assert_array_equal(np.asarray(messages)[position], (expected % 2**32).astype(np.uint32))
@@ -108,11 +116,13 @@ def test_a_vector_has_a_mask_of_its_own_beside_those_of_its_pairs():
     codes = random_codes(2)
     both = np.ones(2, bool)
     messages, _, _, _, around = send_and_sum(jax.random.key(6), codes, both, ~both, mask_graph("secagg", 2))
-    pair = jax.random.bits(jax.random.fold_in(jax.random.fold_in(around.key, 0), 1), (16,), jnp.uint32)
-    own = jax.random.bits(jax.random.fold_in(jax.random.fold_in(around.key, 0), 0), (16,), jnp.uint32)
+    pair = mask_of(jax.random.fold_in(jax.random.fold_in(around.key, 0), 1))
+    own = mask_of(jax.random.fold_in(jax.random.fold_in(around.key, 0), 0))
     message = np.asarray(messages)[np.asarray(around.place) == 0][0]
-    assert (message - np.asarray(pair) != codes[0]).all()
-    np.testing.assert_array_equal(message - np.asarray(pair) - np.asarray(own), codes[0])
+    assert (message - pair != codes[0]).all()
+    np.testing.assert_array_equal(message - pair - own, codes[0])
+    # An odd number of values takes one word of the last block.
+    np.testing.assert_array_equal(masking.expand(jax.random.key(0), 5), mask_of(jax.random.key(0), 6)[:5])
 
 
 def test_what_the_server_receives_is_uniform():
@@ -273,9 +283,10 @@ def test_scanned_rounds_of_clusters_equal_those_in_the_clear(sampler, protocol):
 
 
 def test_a_round_is_the_same_on_one_and_on_four_devices():
-    aggregator = secure_sum("secagg", max_weight=6.0, clip=8.0)
-    one, _ = one_round(aggregator)
-    four, _ = one_round(aggregator, mesh=federated.clients_mesh(jax.devices()[:4]))
+    """The four divide the coordinates of the masks among them."""
+    one, _ = one_round(secure_sum("secagg", max_weight=6.0, clip=8.0))
+    mesh = federated.clients_mesh(jax.devices()[:4])
+    four, _ = one_round(secure_sum("secagg", max_weight=6.0, clip=8.0, mesh=mesh), mesh=mesh)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), one.params, four.params)
 
 

@@ -3,13 +3,14 @@
 What is simulated: every client's vector is masked exactly as in the protocol (`protocol.py`), with one mask for each
 neighbour and one of its own, in uint32 arithmetic modulo 2^32. In place of the key agreement, the seed of a pair is
 `fold_in(fold_in(key, smaller), larger)` of the round's key and the numbers of the two places, and the stream cipher is
-JAX's threefry. A pair's mask is computed once, where in the protocol both clients compute it.
+JAX's threefry (`expand`). A pair's mask is computed once, where in the protocol both clients compute it.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
 from jaxtyping import Bool, Int, PRNGKeyArray, UInt
 
 from fedjax_anomaly.privacy.secure_aggregation.graph import MaskGraph, complete_threshold
@@ -151,7 +152,7 @@ def _pair_masks(around: Ring, offset: jax.Array, num_values: int) -> tuple[jax.A
 
     def signed_mask(own: jax.Array, other: jax.Array, valid: jax.Array) -> jax.Array:
         seed = jax.random.fold_in(jax.random.fold_in(around.key, jnp.minimum(own, other)), jnp.maximum(own, other))
-        bits = jax.random.bits(seed, (num_values,), jnp.uint32)
+        bits = expand(seed, num_values)
         return jnp.where(valid, jnp.where(own < other, bits, -bits), 0)
 
     return partner, valid, jax.vmap(signed_mask)(own, other, valid)
@@ -160,4 +161,17 @@ def _pair_masks(around: Ring, offset: jax.Array, num_values: int) -> tuple[jax.A
 def _self_mask(around: Ring, place: jax.Array, num_values: int) -> jax.Array:
     """UInt32[P]; the seed is that of a pair of the place with itself."""
     seed = jax.random.fold_in(jax.random.fold_in(around.key, place), place)
-    return jax.random.bits(seed, (num_values,), jnp.uint32)
+    return expand(seed, num_values)
+
+
+def expand(seed: PRNGKeyArray, num_values: int) -> UInt[jax.Array, " P"]:
+    """The mask of a seed: both 32-bit words of each threefry block, of which `jax.random.bits` would keep one.
+
+    Args:
+      seed: a key.
+      num_values: P.
+    """
+    first, second = jax.random.key_data(seed)[:2]
+    counter = jnp.arange((num_values + 1) // 2, dtype=jnp.uint32)
+    words = threefry2x32_p.bind(first, second, counter, jnp.zeros_like(counter))
+    return jnp.stack(words, axis=-1).reshape(-1)[:num_values]
