@@ -14,9 +14,6 @@ AGGREGATORS = {
     "weighted_sum": lambda: weighted_sum(),
     "private": lambda: private(weighted_sum(), gaussian(1.0, 0.7), divisor=5.0),
     "secagg": lambda: secure_sum("secagg", max_weight=5.0, clip=10.0, rounding="stochastic"),
-    "private secagg": lambda: private(
-        secure_sum("secagg", max_weight=1.0, clip=1.0, rounding="toward_zero"), gaussian(1.0, 0.7), divisor=5.0
-    ),
 }
 
 
