@@ -122,7 +122,8 @@ def server_sees(config: Config) -> str:
         return "all training rows"
     if config.secure_aggregation == "none":
         return "each client's update, and its number of windows"
+    summed = "updates and of the numbers of windows" if config.dp_unit == "none" else "clipped updates"
     return (
-        "the sum of the updates and of the numbers of windows of the clients that share a model, and who took part; no "
-        "single client's update (simulated in one process: see docs/privacy.md)"
+        f"the sum of the {summed} of the clients that share a model, and who took part; no single client's update "
+        "(simulated in one process: see docs/privacy.md)"
     )

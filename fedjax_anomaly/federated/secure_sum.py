@@ -100,7 +100,7 @@ def secure_sum(
         sums = jnp.concatenate([codes, weight_codes[:, None]], axis=1)
         messages = masking.mask(around, _by_coordinate(sums, mesh))
         total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
-        total = masking.unmask(around, total, sent)
+        total = _everywhere(masking.unmask(around, total, sent), mesh)
 
         released = masking.recoverable(around, sent)
         num_sent = jnp.sum(sent, dtype=jnp.int32)
@@ -162,6 +162,13 @@ def _by_coordinate(codes: UInt[jax.Array, "S P"], mesh: Mesh | None) -> UInt[jax
     # Masks come in blocks of two words.
     padded = jnp.pad(codes, ((0, 0), (0, -codes.shape[1] % (2 * mesh.size))))
     return jax.lax.with_sharding_constraint(padded, NamedSharding(mesh, PartitionSpec(None, CLIENTS_AXIS)))
+
+
+def _everywhere(total: UInt[jax.Array, " Q"], mesh: Mesh | None) -> UInt[jax.Array, " Q"]:
+    """Gives every device the whole sum, so that the models made of it are not divided."""
+    if mesh is None or mesh.size == 1:
+        return total
+    return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, PartitionSpec()))
 
 
 def _flat(updates: PyTree, weights: Float[jax.Array, " S"]) -> tuple[Float[jax.Array, "S P"], PyTree]:
