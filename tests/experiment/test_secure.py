@@ -16,7 +16,7 @@ from fedjax_anomaly.privacy.secure_aggregation import client_traffic
 from tests.experiment.conftest import SMALL
 
 DENSE = dataclasses.replace(SMALL, model="dense_autoencoder", num_clusters="1", num_rounds=2, rounds_per_report=1)
-"""What is tested here is the same for every model, and this one compiles faster. Two compiled calls, the second of which
+"""What is tested here is the same for every model, and this one compiles faster. Of its two compiled calls the second
 takes what the first left."""
 
 
