@@ -97,14 +97,14 @@ def secure_sum(
         sent = jnp.arange(num_places) < around.size
         if dropout_rate:
             sent &= jax.random.bernoulli(key_drop, 1.0 - dropout_rate, (num_places,))
-        sums = jnp.concatenate([codes, weight_codes[:, None]], axis=1)
-        messages = masking.mask(around, _by_coordinate(sums, mesh))
+        plain = jnp.concatenate([codes, weight_codes[:, None]], axis=1)
+        messages = masking.mask(around, _by_coordinate(plain, mesh))
         total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
         total = _everywhere(masking.unmask(around, total, sent), mesh)
 
         released = masking.recoverable(around, sent)
         num_sent = jnp.sum(sent, dtype=jnp.int32)
-        total = jnp.where(released, total[: sums.shape[1]], 0)
+        total = jnp.where(released, total[: plain.shape[1]], 0)
         update, outside = quantize.decode(values, total[:-1], num_sent)
         weight, heavier = quantize.decode(counts, total[-1], num_sent)
         state = SecureSumState(

@@ -5,12 +5,13 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, build_members, run_experiment, train_ensemble
-from fedjax_anomaly.experiment.secure import secure_communication
+from fedjax_anomaly.experiment.secure import secure_aggregator, secure_communication
 from fedjax_anomaly.experiment.training import train
 from fedjax_anomaly.privacy.secure_aggregation import client_traffic
 from tests.experiment.conftest import SMALL
@@ -72,6 +73,22 @@ def test_members_of_a_compiled_run_are_summed_securely(small_dataset):
     together = train_ensemble(build_members(config, small_dataset))
     last = dataclasses.replace(config.members()[1], secure_aggregation="none")
     assert_close(together[1].state.params, params_of(last, small_dataset), rtol=1e-4, atol=1e-5)
+
+
+def test_bounds_are_public_and_private_updates_are_never_lengthened():
+    """Of 300 windows a power of two is told; under differential privacy 0.9 of a step is rounded to 0."""
+    config = dataclasses.replace(DENSE, num_clients=2, secure_aggregation="secagg")
+    stack = {"a": jnp.full((2, 4), 0.45 / 4.0)}
+
+    def summed(aggregator, weights):
+        return jax.jit(aggregator.aggregate)(jax.random.key(0), aggregator.init(None), stack, jnp.array(weights))
+
+    for weight, clipped in ((512.0, 0), (513.0, 1)):
+        state, _ = summed(secure_aggregator(config, 300, None), [weight, 1.0])
+        assert state.clipped_values == clipped
+    # 2^30 - 1 codes for 2^26 units leave 2^3 steps to a unit.
+    private = dataclasses.replace(config, dp_unit="client", dp_noise_multiplier=1.0, clip_norm=2.0**26)
+    assert not summed(secure_aggregator(private, 300, None), [1.0, 1.0])[1].total["a"].any()
 
 
 def test_a_cohort_counts_the_clients_that_were_there():
