@@ -158,6 +158,17 @@ class Config:
     dp_noise_multiplier: float = _option(0.0, "Noise on the sum in units of clip_norm. 0: give dp_epsilon instead.")
     clip_norm: float = _option(1.0, "Bound on the L2 norm of one client's update under differential privacy.")
 
+    secure_aggregation: Literal["none", "secagg", "secaggplus"] = _option(
+        "none",
+        "How updates are summed: in the clear, or masked so that the server learns sums only, with masks between all "
+        "clients (SecAgg) or between neighbours (SecAgg+, for hundreds of clients).",
+    )
+    secagg_clip: float = _option(
+        4.0,
+        "Bound on the elements of an update under secure aggregation without differential privacy; elements beyond it "
+        "are clipped and counted.",
+    )
+
     score: ScoreRule = _option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
     score_smoothing: int = _option(
         1, "Rows that a score is averaged over, the row itself and those before it; 1 leaves scores as they are."
@@ -218,6 +229,7 @@ class Config:
     def _check_method(self) -> None:
         unused = {
             "dp_unit": self.dp_unit != "none",
+            "secure_aggregation": self.secure_aggregation != "none",
             "clients_per_round": self.clients_per_round > 0,
             "num_clusters": self.num_clusters != "1",
         }
@@ -251,6 +263,13 @@ class Config:
             raise ValueError(
                 f"dp_unit=client needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
                 f"{_flag_text(noise) or 'neither'}."
+            )
+        default = next(field.default for field in dataclasses.fields(self) if field.name == "secagg_clip")
+        if self.secagg_clip != default and (self.secure_aggregation == "none" or self.dp_unit != "none"):
+            way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
+            raise ValueError(
+                f"secagg_clip={self.secagg_clip} has no effect with secure_aggregation={self.secure_aggregation} and "
+                f"dp_unit={self.dp_unit}; leave it out: {way_out}."
             )
 
     def members(self) -> list["Config"]:
@@ -355,7 +374,15 @@ _AT_LEAST |= dict.fromkeys(
     0,
 )
 _AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
-_POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "dp_delta")
+_POSITIVE = (
+    "dirichlet_alpha",
+    "encoding_clip",
+    "deviation_floor",
+    "learning_rate",
+    "clip_norm",
+    "secagg_clip",
+    "dp_delta",
+)
 
 
 def _flag_text(values: dict[str, Any]) -> str:

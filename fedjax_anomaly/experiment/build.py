@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.centralized import pooled
@@ -18,6 +19,7 @@ from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.experiment import secure
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
@@ -76,7 +78,7 @@ class Experiment:
     federation: Federation
     model: Autoencoder
     algorithm: FederatedAlgorithm
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
     summaries: np.ndarray
     assignment: np.ndarray
     train: ClientData
@@ -109,13 +111,14 @@ def build(
     summaries = clustering.data_summaries(federation.train)
     centralized = config.method == "centralized"
     assignment = _assignment(config, federation.num_clients, summaries)
+    secure.check_clusters(config, assignment)
     clusters = _clustering(config, federation, model, assignment)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
     privacy = _privacy(config, trees.num_elements(params), num_clusters)
     mesh = clients_mesh()
     map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
-    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients)
+    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients, mesh=mesh)
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
@@ -156,6 +159,8 @@ def build_algorithm(
     privacy: PrivacyPlan | None,
     map_clients: ClientMap,
     tuned: Tunables | None = None,
+    max_windows: int | None = None,
+    mesh: Mesh | None = None,
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -167,6 +172,8 @@ def build_algorithm(
       privacy: None without differential privacy.
       map_clients: the map over clients.
       tuned: in place of the config's own; None takes these.
+      max_windows: the most training windows that a client may have; None takes the federation's.
+      mesh: that of `map_clients`, None for one device.
     """
     tuned = tunables(config, privacy) if tuned is None else tuned
     return clustered_fedavg(
@@ -180,7 +187,14 @@ def build_algorithm(
             proximal_mu=tuned.proximal_mu,
         ),
         clusters,
-        _aggregator(config, privacy, tuned.noise_multiplier, clusters.num_clusters),
+        _aggregator(
+            config,
+            privacy,
+            tuned.noise_multiplier,
+            clusters.num_clusters,
+            max_windows or federation.train.mask.shape[1],
+            mesh,
+        ),
         optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
         sample_cohort=_cohort(config),
         map_clients=map_clients,
@@ -310,9 +324,16 @@ def _privacy(config: Config, num_parameters: int, num_clusters: int) -> PrivacyP
 
 
 def _aggregator(
-    config: Config, privacy: PrivacyPlan | None, noise_multiplier: float | jax.Array, num_clusters: int
+    config: Config,
+    privacy: PrivacyPlan | None,
+    noise_multiplier: float | jax.Array,
+    num_clusters: int,
+    max_windows: int,
+    mesh: Mesh | None,
 ) -> Aggregator:
+    in_the_clear = config.secure_aggregation == "none"
+    inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)
     if privacy is None:
-        return aggregation.weighted_sum()
+        return inner
     mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)
-    return aggregation.private(aggregation.weighted_sum(), mechanism, config.cohort_size / num_clusters)
+    return aggregation.private(inner, mechanism, config.cohort_size / num_clusters)

@@ -17,6 +17,7 @@ from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.scores import write_scores
+from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.experiment.training import Progress, Trained, train
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -102,6 +103,8 @@ def describe(experiment: Experiment, directory: Path) -> list[str]:
         _describe_training(experiment),
         f"writing to {directory}",
     ]
+    if config.secure_aggregation != "none":
+        lines.append(f"secure aggregation ({config.secure_aggregation}): the server sees {server_sees(config)}")
     if experiment.privacy is not None:
         lines += _describe_privacy(experiment)
     return lines

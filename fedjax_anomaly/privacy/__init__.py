@@ -1,6 +1,7 @@
-"""Differential privacy: mechanisms and their accounting."""
+"""Differential privacy: mechanisms and their accounting; secure aggregation."""
 
+from fedjax_anomaly.privacy import secure_aggregation
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.privacy.mechanisms import PrivacyMechanism, gaussian
 
-__all__ = ["ClientLevelRelease", "PrivacyMechanism", "gaussian", "noise_to_clip_ratio"]
+__all__ = ["ClientLevelRelease", "PrivacyMechanism", "gaussian", "noise_to_clip_ratio", "secure_aggregation"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedjax_anomaly.reporting import page
-from fedjax_anomaly.reporting.page import ReportFigure, count, number
+from fedjax_anomaly.reporting.page import ReportFigure, byte_count, count, number
 
 _METHODS = {
     "federated": "{model}, trained in a federation of {clients} clients",
@@ -131,6 +131,23 @@ def privacy_statement(privacy: Mapping[str, Any]) -> str:
     if privacy.get("not_covered"):
         parts += [page.paragraph("The guarantee does not cover:"), page.bullets(privacy["not_covered"])]
     return "\n".join(parts)
+
+
+def secure_aggregation(communication: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of what the server sees in the clear, and of what hiding the rest takes of a client in a round."""
+    facts = {"The server sees": number(communication.get("server_sees"))}
+    secure = communication.get("secure_aggregation")
+    if secure is None:
+        return facts
+    name = {"secagg": "SecAgg", "secaggplus": "SecAgg+"}[secure["protocol"]]
+    up = ", ".join(f"{step} {byte_count(size)}" for step, size in secure["message_bytes_up"].items())
+    return facts | {
+        "Secure aggregation": f"{name}, {secure['mean_neighbours']:.1f} neighbours for each client on average; a seed "
+        f"is rebuilt from {secure['threshold']} shares",
+        "Sent by one client, per round": f"{byte_count(secure['up_bytes_per_client_round'])} ({up})",
+        "Sent to one client, per round": byte_count(secure["down_bytes_per_client_round"]),
+        "Work of one client for the protocol, per round": f"{1e3 * secure['client_seconds_per_round']:,.1f} ms",
+    }
 
 
 def configuration(config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

@@ -18,6 +18,26 @@ def noise_warning(noise_to_clip_ratio: float) -> str | None:
     )
 
 
+def secure_aggregation_warnings(communication: Mapping[str, Any]) -> list[str]:
+    """Says when secure aggregation changed values, or hid nothing; `communication` is that part of a result."""
+    secure = communication.get("secure_aggregation")
+    if secure is None:
+        return []
+    clipped, bare = secure["clipped_values"], secure["bare_sums"]
+    signs = []
+    if bare:
+        signs.append(
+            f"{bare:,} sums of secure aggregation were of a single client, whose update the server has seen; give "
+            "fewer clusters or more clients per round."
+        )
+    if clipped:
+        signs.append(
+            f"Secure aggregation clipped {clipped:,} values of the clients' updates to the bound of its encoding; give "
+            "a larger --secagg_clip, or under differential privacy a larger --clip_norm."
+        )
+    return signs
+
+
 def warning_signs(result: Mapping[str, Any], num_rounds: int) -> list[str]:
     """What to warn of in one run, gravest first.
 
@@ -33,6 +53,7 @@ def warning_signs(result: Mapping[str, Any], num_rounds: int) -> list[str]:
         _saw_labels(result.get("method") or {}),
         _no_labels(result.get("test")),
         *_privacy(result.get("privacy")),
+        *secure_aggregation_warnings(result.get("communication") or {}),
         _convergence(result["timing"], num_rounds),
         _borrowed(result.get("alarms") or {}, result["dataset"].get("client_names")),
         *(f"Data: {note}" for note in result["dataset"].get("notes", [])),
