@@ -1,6 +1,14 @@
 """Differential privacy: mechanisms and their accounting."""
 
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease, sampling_rate
 from fedjax_anomaly.privacy.mechanisms import PrivacyMechanism, gaussian
 
-__all__ = ["ClientLevelRelease", "PrivacyMechanism", "gaussian", "noise_to_clip_ratio"]
+__all__ = [
+    "ClientLevelRelease",
+    "ExampleLevelRelease",
+    "PrivacyMechanism",
+    "gaussian",
+    "noise_to_clip_ratio",
+    "sampling_rate",
+]

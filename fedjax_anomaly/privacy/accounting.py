@@ -43,7 +43,7 @@ class ClientLevelRelease:
           Wang, Balle and Kasiviswanathan 2019, "Subsampled Renyi Differential Privacy and Analytical Moments
           Accountant", theorem 9.
         """
-        _check_delta(delta)
+        check_delta(delta)
         if noise_multiplier == 0.0 or self.num_rounds == 0:
             return 0.0 if self.num_rounds == 0 else math.inf
         accountant = self._make_accountant()
@@ -58,9 +58,7 @@ class ClientLevelRelease:
         """
         import dp_accounting
 
-        _check_delta(delta)
-        if not epsilon > 0.0:
-            raise ValueError(f"dp_epsilon={epsilon} must be positive.")
+        check_target(epsilon, delta)
         return float(
             dp_accounting.calibrate_dp_mechanism(
                 self._make_accountant,
@@ -106,6 +104,14 @@ def noise_to_clip_ratio(noise_multiplier: float, num_parameters: int, clients_pe
     return noise_multiplier * math.sqrt(num_parameters) / clients_per_sum
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Raises ValueError for a delta out of range."""
     if not 0.0 < delta < 1.0:
         raise ValueError(f"dp_delta={delta} must lie in (0, 1).")
+
+
+def check_target(epsilon: float, delta: float) -> None:
+    """Raises ValueError for a target that noise cannot be calibrated to."""
+    check_delta(delta)
+    if not epsilon > 0.0:
+        raise ValueError(f"dp_epsilon={epsilon} must be positive.")
