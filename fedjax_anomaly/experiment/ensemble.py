@@ -207,9 +207,7 @@ class _Program:
         else:
             clusters = clustering.fixed(member.assignment, self.num_clusters)
         map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size)
-        return build_algorithm(
-            config, first.federation, first.model, clusters, first.privacy, map_clients, member.tuned
-        )
+        return build_algorithm(config, first.federation, first.model, clusters, map_clients, member.tuned)
 
 
 def _inputs(experiments: Sequence[Experiment]) -> _Inputs:

@@ -10,7 +10,7 @@ from typing import Any
 from fedjax_anomaly.config import SWEPT, TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.detection.statistics import paired_test, summary
-from fedjax_anomaly.experiment import outcome
+from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
@@ -156,6 +156,7 @@ def _conclude(experiment: Experiment, trained: Trained | None, folder: Path, beg
         total_seconds=time.perf_counter() - begin,
     )
     write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    privacy_ledger.write_ledger(folder / "privacy.json", result["privacy"])
     return result
 
 

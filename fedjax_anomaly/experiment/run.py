@@ -12,7 +12,7 @@ import jax
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
-from fedjax_anomaly.experiment import outcome, pictures
+from fedjax_anomaly.experiment import outcome, pictures, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
@@ -124,12 +124,15 @@ def _describe_privacy(experiment: Experiment) -> list[str]:
     plan, config = experiment.privacy, experiment.config
     assert plan is not None
     epsilon = plan.release.epsilon(plan.noise_multiplier, config.dp_delta)
+    about = privacy_ledger.unit_and_trust(experiment)
     lines = [
-        f"differential privacy: unit {outcome.UNIT_IN_WORDS}; epsilon {epsilon:.2f} at delta {config.dp_delta:g} "
+        f"differential privacy: unit {about['unit_in_words']}; epsilon {epsilon:.2f} at delta {config.dp_delta:g} "
         f"after {config.num_rounds} rounds, noise multiplier {plan.noise_multiplier:.3g}, "
-        f"{plan.release.sampling} sampling ({plan.release.accountant})"
+        f"{plan.release.sampling} sampling ({plan.release.accountant})",
+        f"trust: {about['trust']}",
+        f"not covered: {'; '.join(privacy_ledger.not_covered(config))}",
     ]
-    drowned = noise_warning(plan.noise_to_clip_ratio)
+    drowned = noise_warning(plan.noise_to_clip_ratio, config.dp_unit)
     if drowned:
         lines.append(f"warning: {drowned}")
     return lines
@@ -153,6 +156,7 @@ def _conclude(
     )
     write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    privacy_ledger.write_ledger(directory / "privacy.json", result["privacy"])
     figures = pictures.draw_figures(experiment, detector, test_rows, history, result, directory / "figures")
     write_report(
         directory / "report.html",

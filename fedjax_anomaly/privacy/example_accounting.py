@@ -3,16 +3,12 @@
 import dataclasses
 import functools
 import math
-from typing import Literal
 
 import numpy as np
 
-from fedjax_anomaly.privacy.accounting import check_delta, check_target
-
-Accountant = Literal["PLD", "RDP"]
+from fedjax_anomaly.privacy.accounting import RDP_ORDERS, Accountant, Sampling, check_delta, check_target
 
 _PLD_INTERVAL = 5e-4
-_RDP_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
 
 
 def sampling_rate(batch_size: int, num_windows: int) -> float:
@@ -50,6 +46,16 @@ class ExampleLevelRelease:
         """Noisy sums that a client of `num_windows` windows releases in all rounds."""
         return self.num_rounds * self.local_epochs * math.ceil(num_windows / self.batch_size)
 
+    @property
+    def sampling(self) -> Sampling:
+        """`poisson` where any client draws its batches, `full` where all take all their windows in every step."""
+        return "poisson" if max(self.num_windows) > self.batch_size else "full"
+
+    @property
+    def accountant(self) -> str:
+        """Which accountant `epsilon` uses, and for which neighbouring data sets."""
+        return "PLD, one window emptied; the client with the largest epsilon"
+
     def client_epsilons(
         self, noise_multiplier: float, delta: float, accountant: Accountant = "PLD"
     ) -> tuple[float, ...]:
@@ -71,9 +77,9 @@ class ExampleLevelRelease:
             for n in self.num_windows
         )
 
-    def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant = "PLD") -> float:
-        """The epsilon of the client that has the largest."""
-        return max(self.client_epsilons(noise_multiplier, delta, accountant))
+    def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant | None = None) -> float:
+        """The epsilon of the client that has the largest, by PLD unless told otherwise."""
+        return max(self.client_epsilons(noise_multiplier, delta, accountant or "PLD"))
 
     def calibrate(self, epsilon: float, delta: float) -> float:
         """The least noise multiplier (to 1e-3 of itself) whose `epsilon` after all rounds is at most the one given.
@@ -134,7 +140,7 @@ def epsilon_of_steps(accountant: Accountant, noise_multiplier: float, rate: floa
     if accountant == "PLD":
         spent = dp_accounting.pld.PLDAccountant(relation, _PLD_INTERVAL)
     else:
-        spent = dp_accounting.rdp.RdpAccountant(list(_RDP_ORDERS), relation)
+        spent = dp_accounting.rdp.RdpAccountant(RDP_ORDERS, relation)
     event = dp_accounting.GaussianDpEvent(noise_multiplier)
     if rate < 1.0:
         event = dp_accounting.PoissonSampledDpEvent(rate, event)

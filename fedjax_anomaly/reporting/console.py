@@ -82,6 +82,7 @@ class Console:
             f"{result['communication']['total_bytes'] / 1e6:.1f} MB sent; "
             f"{result['timing']['total_seconds']:.0f} s in all",
             spent,
+            *([] if privacy is None else [f"not covered: {'; '.join(privacy['not_covered'])}"]),
             f"results, figures and report: {output_dir}",
         ):
             self._console.print(line, markup=False)

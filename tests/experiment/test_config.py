@@ -100,6 +100,18 @@ def test_there_is_a_preset_for_every_data_set():
             {"dp_unit": "client", "dp_epsilon": 1.0, "dp_noise_multiplier": 2.0},
             "but got dp_epsilon=1.0 and dp_noise_multiplier=2.0",
         ),
+        ({"dp_unit": "example"}, "dp_unit=example needs exactly one of dp_epsilon and dp_noise_multiplier"),
+        ({"dp_unit": "example", "dp_epsilon": 1.0, "dp_delta": 1.5}, "dp_delta=1.5 must lie in (0, 1)"),
+        ({"dp_delta": -1e-6}, "dp_delta=-1e-06 must be at least 0"),
+        ({"dp_unit": "example", "dp_epsilon": 1.0, "method": "pca"}, "dp_unit=example has no effect with method=pca"),
+        (
+            {"dp_unit": "client", "dp_epsilon": 1.0, "method": "local_only"},
+            "dp_unit=client has no effect with method=local_only",
+        ),
+        (
+            {"dp_unit": "example", "dp_epsilon": 1.0, "clustering": "ifca", "num_clusters": "2"},
+            "clustering=ifca looks at every client's windows in every round without noise",
+        ),
     ],
 )
 def test_contradictory_settings_are_refused(settings, message):
