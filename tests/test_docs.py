@@ -183,7 +183,7 @@ def test_every_partition_is_described_and_measured():
         assert sum(line.startswith((f"| `{scheme}` |", f"| {scheme} |")) for line in lines) == 2
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md"])
+@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md"])
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for field in dataclasses.fields(Config)} | set(inspect.signature(data.load).parameters)
     flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config"}

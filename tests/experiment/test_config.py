@@ -69,12 +69,15 @@ def test_a_damaged_config_is_refused(text):
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_parses_and_is_named_after_its_data_set(parsed, preset):
-    assert parsed(f"--flagfile={preset}").dataset == preset.stem
+    config = parsed(f"--flagfile={preset}")
+    assert config.dataset == preset.stem.removesuffix("_dp")
+    assert (config.dp_unit != "none") == preset.stem.endswith("_dp")
 
 
 def test_there_is_a_preset_for_every_data_set():
     names = next(choices_of(field) for field in dataclasses.fields(Config) if field.name == "dataset")
-    assert {preset.stem for preset in PRESETS} == set(names) - {"files"}  # Where to start depends on the user's data.
+    plain = {preset.stem for preset in PRESETS if not preset.stem.endswith("_dp")}
+    assert plain == set(names) - {"files"}  # Where to start depends on the user's data.
 
 
 @pytest.mark.parametrize(
