@@ -158,10 +158,12 @@ def curve(rows: Sequence[Row], warning: str = "") -> Figure:
             colour = _COLOURS[metric]
             x, y = [row["epsilon"] for row in own], [row[metric]["mean"] for row in own]
             error = [row[metric]["std"] or 0.0 for row in own]
-            axes.errorbar(x, y, error, color=colour, marker="o", capsize=3, label=metric)
+            axes.errorbar(x, y, error, color=colour, marker="o", capsize=3, label=metric.upper())
             for row in rows:
                 if row["dataset"] == name and row["epsilon"] is None:
-                    axes.axhline(row[metric]["mean"], color=colour, linestyle="--", label=f"{metric}, no privacy")
+                    axes.axhline(
+                        row[metric]["mean"], color=colour, linestyle="--", label=f"{metric.upper()}, no privacy"
+                    )
         axes.set_xscale("log", base=2)
         axes.set_xticks([row["epsilon"] for row in own], [f"{row['epsilon']:g}" for row in own])
         axes.set_xlabel("epsilon at delta 1e-5")

@@ -67,7 +67,9 @@ def run_many(
     for folder, experiment in zip(folders, experiments, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.json", experiment.config.to_json().encode())
-    announce([f"{len(experiments)} members: {', '.join(member_names(experiments))}", f"writing to {directory}"])
+    names = ", ".join(member_names(experiments))
+    guarantee = privacy_ledger.announcement(experiments)
+    announce([f"{len(experiments)} members: {names}", f"writing to {directory}", *guarantee])
     trained: Sequence[Trained | None] = [None] * len(experiments)
     if config.method in TRAINED_IN_ROUNDS:
         ends = _train(config, experiments, directory, folders, report, stop_requested)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease
 from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease, sampling_rate
 from fedjax_anomaly.reporting.atomic import write_atomically
+from fedjax_anomaly.reporting.warning_signs import noise_warning
 
 _TRUST_OF_CLIENTS = "central: the server sees each client's update in the clear and adds the noise to their sum"
 _TRUST_OF_EXAMPLES = {
@@ -61,6 +63,29 @@ def write_ledger(path: Path, privacy: dict[str, Any] | None) -> None:
     """Writes `privacy.json`; a run without differential privacy has none."""
     if privacy is not None:
         write_atomically(path, (json.dumps(privacy, indent=2, allow_nan=False) + "\n").encode())
+
+
+def announcement(experiments: Sequence[Experiment]) -> list[str]:
+    """The guarantee in words, before the first round; nothing without differential privacy.
+
+    Args:
+      experiments: one run, or all members of many.
+    """
+    first, config = experiments[0], experiments[0].config
+    if first.privacy is None:
+        return []
+    plans = [e.privacy for e in experiments if e.privacy is not None]
+    epsilons = [plan.release.epsilon(plan.noise_multiplier, config.dp_delta) for plan in plans]
+    about, release = unit_and_trust(first), first.privacy.release
+    drowned = noise_warning(max(plan.noise_to_clip_ratio for plan in plans), config.dp_unit)
+    return [
+        f"differential privacy: unit {about['unit_in_words']}; epsilon {_span(epsilons)} at delta {config.dp_delta:g} "
+        f"after {config.num_rounds} rounds, noise multiplier {_span([plan.noise_multiplier for plan in plans])}, "
+        f"{release.sampling} sampling ({release.accountant})",
+        f"trust: {about['trust']}",
+        f"not covered: {'; '.join(not_covered(config))}",
+        *([f"warning: {drowned}"] if drowned else []),
+    ]
 
 
 def unit_and_trust(experiment: Experiment) -> dict[str, str]:
@@ -139,7 +164,7 @@ def _of_examples(release: ExampleLevelRelease, plan: PrivacyPlan, config: Config
     }
 
 
-def _span(values: list[Any]) -> str:
+def _span(values: Sequence[float]) -> str:
     low, high = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 

@@ -22,7 +22,6 @@ from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
 from fedjax_anomaly.reporting.report import write_report
-from fedjax_anomaly.reporting.warning_signs import noise_warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +95,13 @@ def describe(experiment: Experiment, directory: Path) -> list[str]:
     """What will be run, in a few lines; a privacy guarantee is stated in words before the first round."""
     config, federation = experiment.config, experiment.federation
     windows = federation.train.mask.sum(axis=1)
-    lines = [
+    return [
         f"{federation.dataset.name}: {federation.num_clients} clients ({config.partition}), {windows.min()} to "
         f"{windows.max()} normal training windows each, {len(federation.dataset.test)} test rows",
         _describe_training(experiment),
         f"writing to {directory}",
+        *privacy_ledger.announcement([experiment]),
     ]
-    if experiment.privacy is not None:
-        lines += _describe_privacy(experiment)
-    return lines
 
 
 def _describe_training(experiment: Experiment) -> str:
@@ -118,24 +115,6 @@ def _describe_training(experiment: Experiment) -> str:
         return f"{config.method}: {config.num_rounds} rounds on {devices}, trained on {where}"
     seen = ", attack labels of the training rows included" if config.method in SAW_ATTACK_LABELS else ""
     return f"{config.method}: fitted on all clients' rows in one place{seen}"
-
-
-def _describe_privacy(experiment: Experiment) -> list[str]:
-    plan, config = experiment.privacy, experiment.config
-    assert plan is not None
-    epsilon = plan.release.epsilon(plan.noise_multiplier, config.dp_delta)
-    about = privacy_ledger.unit_and_trust(experiment)
-    lines = [
-        f"differential privacy: unit {about['unit_in_words']}; epsilon {epsilon:.2f} at delta {config.dp_delta:g} "
-        f"after {config.num_rounds} rounds, noise multiplier {plan.noise_multiplier:.3g}, "
-        f"{plan.release.sampling} sampling ({plan.release.accountant})",
-        f"trust: {about['trust']}",
-        f"not covered: {'; '.join(privacy_ledger.not_covered(config))}",
-    ]
-    drowned = noise_warning(plan.noise_to_clip_ratio, config.dp_unit)
-    if drowned:
-        lines.append(f"warning: {drowned}")
-    return lines
 
 
 def _latest_round(checkpoint_dir: Path) -> int:

@@ -122,9 +122,11 @@ def test_swept_noise_is_that_of_its_member(small_dataset, tmp_path):
 
 
 def test_every_seed_has_its_own_ledger(small_dataset, tmp_path):
-    outcome = run_many(of(tmp_path, num_seeds=2, num_rounds=2), small_dataset)
+    announced: list[str] = []
+    outcome = run_many(of(tmp_path, num_seeds=2, num_rounds=2), small_dataset, announce=announced.extend)
     ledgers = [json.loads(path.read_text()) for path in sorted(outcome.output_dir.glob("members/*/privacy.json"))]
     assert [ledger["unit"] for ledger in ledgers] == ["example", "example"]
+    assert any("unit one training window of 4 records" in line for line in announced)
     assert "one training window of 4 records" in (outcome.output_dir / "report.html").read_text()
 
 
