@@ -214,7 +214,6 @@ class _Program:
             first.federation,
             first.model,
             clusters,
-            first.privacy,
             map_clients,
             member.tuned,
             max_windows=member.data.mask.shape[1],

@@ -20,14 +20,12 @@ from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.detection.smoothing import causal_mean
 from fedjax_anomaly.detection.threshold import THREE_SIGMA, borrows_threshold, client_thresholds
 from fedjax_anomaly.detection.time_order import time_order_metrics
+from fedjax_anomaly.experiment import privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.secure import secure_communication, server_sees
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.types import RowSet
-
-UNIT_IN_WORDS = "one client with everything that it holds"
-"""What client-level differential privacy protects."""
 
 _FOLLOWED_WINDOWS = 4096
 
@@ -202,7 +200,7 @@ def result(
         "timing": _timing(trained, history, total_seconds),
         "latency_ms": detector.event_latency_ms(),
         "communication": _communication(experiment, history),
-        "privacy": _privacy(experiment, len(history)),
+        "privacy": privacy_ledger.statement(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
     }
 
@@ -328,28 +326,3 @@ def latent_groups(federation: Federation) -> np.ndarray | None:
     groups = group_of_code[dataset.train.source.codes]
     own = [np.unique(groups[federation.train_client == client]) for client in range(federation.num_clients)]
     return np.concatenate(own) if all(len(group) == 1 for group in own) else None
-
-
-def _privacy(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None:
-    plan, config = experiment.privacy, experiment.config
-    if plan is None:
-        return None
-    release = dataclasses.replace(plan.release, num_rounds=rounds_done)
-    epsilon = release.epsilon(plan.noise_multiplier, config.dp_delta)
-    return {
-        "unit": "client",
-        "unit_in_words": UNIT_IN_WORDS,
-        "epsilon": epsilon if np.isfinite(epsilon) else None,
-        "delta": config.dp_delta,
-        "noise_multiplier": plan.noise_multiplier,
-        "clip_norm": config.clip_norm,
-        "sampling": release.sampling,
-        "accountant": release.accountant,
-        "trust": f"central: the server sees {server_sees(config)}, and adds the noise to the sum",
-        "noise_to_clip_ratio": plan.noise_to_clip_ratio,
-        "not_covered": [
-            "the sums that the encoding is fitted on",
-            "the summaries or losses that clients are clustered by",
-            "the held-out scores that set the thresholds",
-        ],
-    }

@@ -16,8 +16,8 @@ from fedjax_anomaly.privacy.secure_aggregation.graph import complete_threshold
 def secure_aggregator(config: Config, max_windows: int, mesh: Mesh | None) -> Aggregator:
     """The aggregator that a config names.
 
-    Under differential privacy all clients weigh 1 and an update's elements are at most its clip norm; rounding toward
-    zero never lengthens an update, so that the sensitivity holds as it is.
+    Under client-level differential privacy all clients weigh 1 and an update's elements are at most its clip norm;
+    rounding toward zero never lengthens an update, so that the sensitivity holds as it is.
 
     Args:
       config: with `secure_aggregation`.
@@ -25,7 +25,7 @@ def secure_aggregator(config: Config, max_windows: int, mesh: Mesh | None) -> Ag
       mesh: see `federated.secure_sum`.
     """
     assert config.secure_aggregation != "none"
-    if config.dp_unit != "none":
+    if config.dp_unit == "client":
         bounds = {"max_weight": 1.0, "clip": config.clip_norm}
         return secure_sum(config.secure_aggregation, **bounds, rounding="toward_zero", mesh=mesh)
     max_weight = float(2.0 ** np.ceil(np.log2(max_windows)))
@@ -122,7 +122,7 @@ def server_sees(config: Config) -> str:
         return "all training rows"
     if config.secure_aggregation == "none":
         return "each client's update, and its number of windows"
-    summed = "updates and of the numbers of windows" if config.dp_unit == "none" else "clipped updates"
+    summed = "clipped updates" if config.dp_unit == "client" else "updates and of the numbers of windows"
     return (
         f"the sum of the {summed} of the clients that share a model, and who took part; no single client's update "
         "(simulated in one process: see docs/privacy.md)"

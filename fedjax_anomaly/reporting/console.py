@@ -85,6 +85,7 @@ class Console:
             f"{result['timing']['total_seconds']:.0f} s in all",
             spent,
             *secure_aggregation_warnings(result["communication"]),
+            *([] if privacy is None else [f"not covered: {'; '.join(privacy['not_covered'])}"]),
             f"results, figures and report: {output_dir}",
         ):
             self._console.print(line, markup=False)

@@ -8,13 +8,22 @@ _LATE = 0.9
 """The share of the rounds after which reaching the final loss counts as still learning."""
 
 
-def noise_warning(noise_to_clip_ratio: float) -> str | None:
-    """Says when the noise of differential privacy is larger than what it is added to; None where it is not."""
+def noise_warning(noise_to_clip_ratio: float, unit: str) -> str | None:
+    """Says when the noise of differential privacy is larger than what it is added to; None where it is not.
+
+    Args:
+      noise_to_clip_ratio: of a round.
+      unit: `client` or `example`.
+    """
     if noise_to_clip_ratio <= 1.0:
         return None
+    what, takes = {
+        "client": ("a mean update", "many more clients per round"),
+        "example": ("a round's mean gradient", "larger batches, fewer rounds, a smaller model"),
+    }[unit]
     return (
-        f"The noise on a mean update is about {noise_to_clip_ratio:,.1f} times the clip norm, so this run is unlikely "
-        "to learn anything; it takes many more clients per round, or a larger epsilon."
+        f"The noise on {what} is about {noise_to_clip_ratio:,.1f} times the clip norm, so this run is unlikely "
+        f"to learn anything; it takes {takes}, or a larger epsilon."
     )
 
 
@@ -87,7 +96,7 @@ def _no_labels(test: Mapping[str, Any] | None) -> str:
 def _privacy(privacy: Mapping[str, Any] | None) -> list[str]:
     if privacy is None:
         return []
-    drowned = noise_warning(privacy.get("noise_to_clip_ratio") or 0.0)
+    drowned = noise_warning(privacy.get("noise_to_clip_ratio") or 0.0, privacy["unit"])
     unbounded = "" if privacy.get("epsilon") is not None else "The noise is too small for a privacy guarantee."
     return [sign for sign in (drowned, unbounded) if sign]
 

@@ -55,8 +55,9 @@ def test_a_method_without_rounds_is_not_told_to_converge() -> None:
 
 
 def test_noise_up_to_the_clip_norm_is_no_warning() -> None:
-    assert noise_warning(1.0) is None
-    assert noise_warning(1.2) is not None
+    assert noise_warning(1.0, "client") is None
+    assert noise_warning(1.2, "client") is not None
+    assert "larger batches" in noise_warning(1.2, "example")
 
 
 def test_signs_of_some_runs_are_counted() -> None:
