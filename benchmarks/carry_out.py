@@ -68,11 +68,11 @@ def start(description: str) -> argparse.Namespace:
     harness.add_arguments(parser)
     comparison.add_arguments(parser)
     arguments = parser.parse_args()
-    _configure_jax(arguments)
+    configure_jax(arguments)
     return arguments
 
 
-def _configure_jax(arguments: argparse.Namespace) -> None:
+def configure_jax(arguments: argparse.Namespace) -> None:
     """Divides the CPU into devices and keeps compiled programs; must come before JAX's first computation."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     jax.config.update("jax_compilation_cache_dir", str(arguments.output_dir / "compiled"))

@@ -36,7 +36,7 @@ def workload() -> ClientData:
 
 def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, mesh: Any) -> Callable[[], Any]:
     """`rounds` rounds as one compiled call; returns the parameters, of one cluster."""
-    model, train_client = _model_and_training()
+    model, train_client = model_and_training()
     algorithm = federated.clustered_fedavg(
         model.init,
         train_client,
@@ -62,7 +62,7 @@ def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, m
 
 def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     """What most simulators do: a compiled local training, called for one client after the other."""
-    model, train_client = _model_and_training()
+    model, train_client = model_and_training()
     train_client = jax.jit(train_client)
     key = jax.random.key(0)
     clients = [jax.tree.map(lambda leaf, c=c: jnp.asarray(leaf[c]), data) for c in range(NUM_CLIENTS)]
@@ -87,7 +87,8 @@ def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     return call
 
 
-def _model_and_training() -> tuple[models.Autoencoder, Any]:
+def model_and_training() -> tuple[models.Autoencoder, Any]:
+    """The model and the local training of W1."""
     model = models.lstm_autoencoder(FeatureLayout(NUM_FEATURES), hidden_size=HIDDEN_SIZE, latent_size=LATENT_SIZE)
     train_client = federated.local_training(
         model.loss, optax.sgd(0.01), window_length=WINDOW_LENGTH, batch_size=BATCH_SIZE

@@ -33,6 +33,9 @@ SWEPT = ("learning_rate", "proximal_mu", "dp_noise_multiplier")
 
 TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only")
 
+_DELTA = {"none": 0.0, "client": 1e-3, "example": 1e-5}
+"""The delta with `dp_delta=0`."""
+
 CLIENTS_WITHOUT_SOURCES = 20
 """The number of clients with `num_clients=0` where a data set names no sources."""
 
@@ -98,7 +101,9 @@ class Config:
     min_client_windows: int = _option(16, "Least number of training windows that a client must have.")
 
     window_length: int = _option(0, "Rows per window; 0 takes 16, or 1 where the row order means nothing.")
-    window_stride: int = _option(0, "Rows between training windows; 0 takes a quarter of the window.")
+    window_stride: int = _option(
+        0, "Rows between training windows; 0 takes a quarter of the window, or all of it for dp_unit=example."
+    )
     scoring_stride: int = _option(
         0,
         "Rows between scored windows, over which a row's errors are averaged; 0 takes half the window.",
@@ -148,15 +153,30 @@ class Config:
         "similarity", "Clients share a model by the similarity of their data, or by which model fits them best (IFCA)."
     )
 
-    dp_unit: Literal["none", "client"] = _option(
-        "none", "What differential privacy protects: nothing, or everything that one client holds."
+    dp_unit: Literal["none", "client", "example"] = _option(
+        "none",
+        "What differential privacy protects: nothing, everything that one client holds, or one training window, whose "
+        "client adds the noise itself.",
     )
     dp_epsilon: float = _option(
         0.0, "Target epsilon; the noise is calibrated to it. 0: give dp_noise_multiplier instead."
     )
-    dp_delta: float = _option(1e-3, "Delta of the guarantee.")
-    dp_noise_multiplier: float = _option(0.0, "Noise on the sum in units of clip_norm. 0: give dp_epsilon instead.")
-    clip_norm: float = _option(1.0, "Bound on the L2 norm of one client's update under differential privacy.")
+    dp_delta: float = _option(0.0, "Delta of the guarantee; 0 takes 1e-3 for dp_unit=client and 1e-5 for example.")
+    dp_noise_multiplier: float = _option(0.0, "Noise on a sum in units of clip_norm. 0: give dp_epsilon instead.")
+    clip_norm: float = _option(
+        1.0, "Bound on the L2 norm of one client's update, or one window's gradient, under differential privacy."
+    )
+
+    secure_aggregation: Literal["none", "secagg", "secaggplus"] = _option(
+        "none",
+        "How updates are summed: in the clear, or masked so that the server learns sums only, with masks between all "
+        "clients (SecAgg) or between neighbours (SecAgg+, for hundreds of clients).",
+    )
+    secagg_clip: float = _option(
+        4.0,
+        "Bound on the elements of an update under secure aggregation without differential privacy; elements beyond it "
+        "are clipped and counted.",
+    )
 
     score: ScoreRule = _option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
     score_smoothing: int = _option(
@@ -192,6 +212,8 @@ class Config:
         for name in _POSITIVE:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        if self.dp_unit == "none" or not self.dp_delta:
+            object.__setattr__(self, "dp_delta", _DELTA[self.dp_unit])  # The resolved config shows the one in use.
         if not 0.0 <= self.input_masking < 1.0:
             raise ValueError(f"input_masking={self.input_masking} must lie in [0, 1).")
         self._check_files()
@@ -216,8 +238,10 @@ class Config:
                 )
 
     def _check_method(self) -> None:
+        in_rounds = self.method in TRAINED_IN_ROUNDS
         unused = {
-            "dp_unit": self.dp_unit != "none",
+            "dp_unit": self.dp_unit == "client" or (self.dp_unit == "example" and not in_rounds),
+            "secure_aggregation": self.secure_aggregation != "none",
             "clients_per_round": self.clients_per_round > 0,
             "num_clusters": self.num_clusters != "1",
         }
@@ -227,7 +251,7 @@ class Config:
                     f"{name}={getattr(self, name)} has no effect with method={self.method}; leave it out, or give "
                     "--method=federated."
                 )
-        if self.score == "pvalue" and self.method not in TRAINED_IN_ROUNDS:
+        if self.score == "pvalue" and not in_rounds:
             raise ValueError(
                 f"score=pvalue needs an error per column, which method={self.method} does not have; leave it out."
             )
@@ -245,12 +269,27 @@ class Config:
         noise = {name: getattr(self, name) for name in ("dp_epsilon", "dp_noise_multiplier") if getattr(self, name)}
         if self.dp_unit == "none" and noise:
             raise ValueError(
-                f"{_flag_text(noise)} has no effect with dp_unit=none; give --dp_unit=client or leave it out."
+                f"{_flag_text(noise)} has no effect with dp_unit=none; give --dp_unit=client or --dp_unit=example, or "
+                "leave it out."
             )
-        if self.dp_unit == "client" and len(noise) != 1:
+        if not self.dp_delta < 1.0:
+            raise ValueError(f"dp_delta={self.dp_delta} must lie in (0, 1).")
+        if self.dp_unit != "none" and len(noise) != 1:
             raise ValueError(
-                f"dp_unit=client needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
+                f"dp_unit={self.dp_unit} needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
                 f"{_flag_text(noise) or 'neither'}."
+            )
+        if self.dp_unit == "example" and self.clustering == "ifca":
+            raise ValueError(
+                "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
+                "dp_unit=example would cover; give --clustering=similarity."
+            )
+        default = next(field.default for field in dataclasses.fields(self) if field.name == "secagg_clip")
+        if self.secagg_clip != default and (self.secure_aggregation == "none" or self.dp_unit == "client"):
+            way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
+            raise ValueError(
+                f"secagg_clip={self.secagg_clip} has no effect with secure_aggregation={self.secure_aggregation} and "
+                f"dp_unit={self.dp_unit}; leave it out: {way_out}."
             )
 
     def members(self) -> list["Config"]:
@@ -349,13 +388,14 @@ _AT_LEAST |= dict.fromkeys(
         "server_learning_rate",
         "server_momentum",
         "dp_epsilon",
+        "dp_delta",
         "dp_noise_multiplier",
         "host_devices",
     ),
     0,
 )
 _AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
-_POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "dp_delta")
+_POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "secagg_clip")
 
 
 def _flag_text(values: dict[str, Any]) -> str:

@@ -183,7 +183,16 @@ def test_every_partition_is_described_and_measured():
         assert sum(line.startswith((f"| `{scheme}` |", f"| {scheme} |")) for line in lines) == 2
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md"])
+def test_the_example_of_secure_aggregation_sums_who_is_left(capsys):
+    (example,) = (block for block in blocks("privacy.md", "python") if "run_protocol" in block)
+    names: dict = {}
+    exec(compile(example, "privacy.md", "exec"), names)
+    others = np.delete(names["vectors"], 4, axis=0)
+    np.testing.assert_array_equal(names["done"].total, others.sum(axis=0, dtype=np.uint32))
+    assert "[0, 1, 2, 3, 5, 6, 7, 8]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md"])
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for field in dataclasses.fields(Config)} | set(inspect.signature(data.load).parameters)
     flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config"}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.centralized import pooled
@@ -18,38 +19,26 @@ from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
+from fedjax_anomaly.experiment import secure
+from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan, plan_privacy, training_stride
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
     Clustering,
     FederatedAlgorithm,
     FederatedState,
+    TrainClient,
     fixed_size_cohort,
     poisson_cohort,
 )
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import ClientMap, client_map, clients_mesh
+from fedjax_anomaly.federated.private_local_training import private_local_training
 from fedjax_anomaly.models.dense_autoencoder import dense_autoencoder
 from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_columns, lstm_autoencoder
 from fedjax_anomaly.privacy import mechanisms
-from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.types import ClientData
-
-
-@dataclasses.dataclass(frozen=True)
-class PrivacyPlan:
-    """Client-level differential privacy as it will be carried out.
-
-    Attributes:
-      release: what is released, and how clients are sampled for it.
-      noise_multiplier: given, or calibrated to the target epsilon.
-      noise_to_clip_ratio: expected norm of the noise on a mean update, in units of the clip norm.
-    """
-
-    release: ClientLevelRelease
-    noise_multiplier: float
-    noise_to_clip_ratio: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Experiment:
     federation: Federation
     model: Autoencoder
     algorithm: FederatedAlgorithm
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
     summaries: np.ndarray
     assignment: np.ndarray
     train: ClientData
@@ -109,13 +98,16 @@ def build(
     summaries = clustering.data_summaries(federation.train)
     centralized = config.method == "centralized"
     assignment = _assignment(config, federation.num_clients, summaries)
+    secure.check_clusters(config, assignment)
     clusters = _clustering(config, federation, model, assignment)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
-    privacy = _privacy(config, trees.num_elements(params), num_clusters)
+    train = pooled(federation.train) if centralized else federation.train
+    num_windows = tuple(np.sum(train.mask, axis=1).tolist())
+    privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters)
     mesh = clients_mesh()
     map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
-    algorithm = build_algorithm(config, federation, model, clusters, privacy, map_clients)
+    algorithm = build_algorithm(config, federation, model, clusters, map_clients, tunables(config, privacy), mesh=mesh)
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
@@ -126,7 +118,7 @@ def build(
         mesh,
         summaries,
         assignment,
-        pooled(federation.train) if centralized else federation.train,
+        train,
         (lambda state, data: jnp.zeros(federation.num_clients, jnp.int32)) if centralized else algorithm.assign,
         num_clusters,
         privacy,
@@ -153,9 +145,10 @@ def build_algorithm(
     federation: Federation,
     model: Autoencoder,
     clusters: Clustering,
-    privacy: PrivacyPlan | None,
     map_clients: ClientMap,
-    tuned: Tunables | None = None,
+    tuned: Tunables,
+    max_windows: int | None = None,
+    mesh: Mesh | None = None,
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -164,23 +157,22 @@ def build_algorithm(
       federation: for the length of its windows.
       model: what is trained.
       clusters: who shares a model.
-      privacy: None without differential privacy.
       map_clients: the map over clients.
-      tuned: in place of the config's own; None takes these.
+      tuned: in place of the config's own, see `tunables`.
+      max_windows: the most training windows that a client may have; None takes the federation's.
+      mesh: that of `map_clients`, None for one device.
     """
-    tuned = tunables(config, privacy) if tuned is None else tuned
     return clustered_fedavg(
         model.init,
-        local_training(
-            model.loss,
-            optimizers.client_optimizer(config.client_optimizer, tuned.learning_rate),
-            window_length=federation.window_length,
-            batch_size=config.batch_size,
-            local_epochs=config.local_epochs,
-            proximal_mu=tuned.proximal_mu,
-        ),
+        _local_training(config, federation, model, tuned),
         clusters,
-        _aggregator(config, privacy, tuned.noise_multiplier, clusters.num_clusters),
+        _aggregator(
+            config,
+            tuned.noise_multiplier,
+            clusters.num_clusters,
+            max_windows or federation.train.mask.shape[1],
+            mesh,
+        ),
         optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
         sample_cohort=_cohort(config),
         map_clients=map_clients,
@@ -243,7 +235,7 @@ def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str,
         train_client,
         test_client,
         window_length=window_length,
-        window_stride=config.window_stride or max(1, window_length // 4),
+        window_stride=training_stride(config, window_length, differenced=config.difference_columns),
         scoring_stride=config.scoring_stride or max(1, window_length // 2),
         validation_fraction=config.validation_fraction,
         min_windows=config.min_client_windows,
@@ -297,22 +289,30 @@ def _cohort(config: Config):  # noqa: ANN202
     return sampler(config.num_clients, config.cohort_size)
 
 
-def _privacy(config: Config, num_parameters: int, num_clusters: int) -> PrivacyPlan | None:
-    if config.dp_unit == "none":
-        return None
-    full = config.cohort_size == config.num_clients
-    release = ClientLevelRelease(
-        config.num_rounds, config.num_clients, config.cohort_size, "full" if full else config.client_sampling
-    )
-    noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
-    ratio = noise_to_clip_ratio(noise_multiplier, num_parameters, config.cohort_size / num_clusters)
-    return PrivacyPlan(release, noise_multiplier, ratio)
+def _local_training(config: Config, federation: Federation, model: Autoencoder, tuned: Tunables) -> TrainClient:
+    optimizer = optimizers.client_optimizer(config.client_optimizer, tuned.learning_rate)
+    settings: dict[str, Any] = {
+        "window_length": federation.window_length,
+        "batch_size": config.batch_size,
+        "local_epochs": config.local_epochs,
+        "proximal_mu": tuned.proximal_mu,
+    }
+    if config.dp_unit != "example":
+        return local_training(model.loss, optimizer, **settings)
+    mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
+    return private_local_training(model.loss, optimizer, mechanism, **settings)
 
 
 def _aggregator(
-    config: Config, privacy: PrivacyPlan | None, noise_multiplier: float | jax.Array, num_clusters: int
+    config: Config,
+    noise_multiplier: float | jax.Array,
+    num_clusters: int,
+    max_windows: int,
+    mesh: Mesh | None,
 ) -> Aggregator:
-    if privacy is None:
-        return aggregation.weighted_sum()
+    in_the_clear = config.secure_aggregation == "none"
+    inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)
+    if config.dp_unit != "client":
+        return inner
     mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)
-    return aggregation.private(aggregation.weighted_sum(), mechanism, config.cohort_size / num_clusters)
+    return aggregation.private(inner, mechanism, config.cohort_size / num_clusters)

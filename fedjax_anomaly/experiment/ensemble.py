@@ -19,6 +19,7 @@ from fedjax_anomaly.experiment.training import Trained, check_finite, mean_loss,
 from fedjax_anomaly.federated import clustering
 from fedjax_anomaly.federated.algorithm import FederatedAlgorithm, FederatedState, run
 from fedjax_anomaly.federated.parallel import client_map
+from fedjax_anomaly.federated.secure_sum import check_sums
 from fedjax_anomaly.types import ClientData
 
 MEMBERS_AXIS = "members"
@@ -123,6 +124,7 @@ def train_ensemble(
             ]
             for member in records:
                 check_finite(member, done, checkpoint_dir)
+                check_sums(member)
             done += chunk_rounds
             if checkpoints:
                 checkpoints.save(states)
@@ -208,7 +210,13 @@ class _Program:
             clusters = clustering.fixed(member.assignment, self.num_clusters)
         map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size)
         return build_algorithm(
-            config, first.federation, first.model, clusters, first.privacy, map_clients, member.tuned
+            config,
+            first.federation,
+            first.model,
+            clusters,
+            map_clients,
+            member.tuned,
+            max_windows=member.data.mask.shape[1],
         )
 
 

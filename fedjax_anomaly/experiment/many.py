@@ -10,7 +10,7 @@ from typing import Any
 from fedjax_anomaly.config import SWEPT, TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.detection.statistics import paired_test, summary
-from fedjax_anomaly.experiment import outcome
+from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
@@ -67,7 +67,9 @@ def run_many(
     for folder, experiment in zip(folders, experiments, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.json", experiment.config.to_json().encode())
-    announce([f"{len(experiments)} members: {', '.join(member_names(experiments))}", f"writing to {directory}"])
+    names = ", ".join(member_names(experiments))
+    guarantee = privacy_ledger.announcement(experiments)
+    announce([f"{len(experiments)} members: {names}", f"writing to {directory}", *guarantee])
     trained: Sequence[Trained | None] = [None] * len(experiments)
     if config.method in TRAINED_IN_ROUNDS:
         ends = _train(config, experiments, directory, folders, report, stop_requested)
@@ -156,6 +158,7 @@ def _conclude(experiment: Experiment, trained: Trained | None, folder: Path, beg
         total_seconds=time.perf_counter() - begin,
     )
     write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    privacy_ledger.write_ledger(folder / "privacy.json", result["privacy"])
     return result
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
+from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.data.heterogeneity import MEASURE, heterogeneity
@@ -19,13 +20,12 @@ from fedjax_anomaly.detection.scoring import row_errors
 from fedjax_anomaly.detection.smoothing import causal_mean
 from fedjax_anomaly.detection.threshold import THREE_SIGMA, borrows_threshold, client_thresholds
 from fedjax_anomaly.detection.time_order import time_order_metrics
+from fedjax_anomaly.experiment import privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
+from fedjax_anomaly.experiment.secure import secure_communication, server_sees
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.types import RowSet
-
-UNIT_IN_WORDS = "one client with everything that it holds"
-"""What client-level differential privacy protects."""
 
 _FOLLOWED_WINDOWS = 4096
 
@@ -200,7 +200,7 @@ def result(
         "timing": _timing(trained, history, total_seconds),
         "latency_ms": detector.event_latency_ms(),
         "communication": _communication(experiment, history),
-        "privacy": _privacy(experiment, len(history)),
+        "privacy": privacy_ledger.statement(experiment, len(history)),
         "clusters": _clusters(experiment, detector),
     }
 
@@ -282,20 +282,28 @@ def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dic
     dataset = experiment.federation.dataset
     columns = len(dataset.train.numeric_names) + len(dataset.train.categorical_names)
     participants = [record["participants"] for record in history]
-    mean = float(np.mean(participants)) if participants else 0.0
+    rounds = max(len(history), 1)
     setup = experiment.federation.encoding_upload_bytes
     if experiment.config.clustering == "similarity" and experiment.config.num_clusters != "1":
         setup += experiment.summaries.nbytes
-    per_client = experiment.upload_bytes + experiment.download_bytes
+    up_bytes, down_bytes = (
+        sum(participants) * per_client for per_client in (experiment.upload_bytes, experiment.download_bytes)
+    )
+    parameters = trees.num_elements(jax.eval_shape(experiment.model.init, jax.random.key(0)))
+    secure = secure_communication(experiment.config, parameters, experiment.download_bytes, history)
+    if secure is not None:
+        up_bytes, down_bytes = secure.pop("up_bytes"), secure.pop("down_bytes")
     raw_data = 4 * columns * int(np.count_nonzero(~dataset.train.label))
     if experiment.config.method not in ("federated", "local_only"):
         setup = raw_data
     return {
-        "up_bytes_per_round": round(mean * experiment.upload_bytes),
-        "down_bytes_per_round": round(mean * experiment.download_bytes),
+        "up_bytes_per_round": round(up_bytes / rounds),
+        "down_bytes_per_round": round(down_bytes / rounds),
         "setup_bytes": setup,
-        "total_bytes": int(sum(participants)) * per_client + setup,
+        "total_bytes": up_bytes + down_bytes + setup,
         "raw_data_bytes": raw_data,
+        "server_sees": server_sees(experiment.config),
+        "secure_aggregation": secure,
     }
 
 
@@ -318,28 +326,3 @@ def latent_groups(federation: Federation) -> np.ndarray | None:
     groups = group_of_code[dataset.train.source.codes]
     own = [np.unique(groups[federation.train_client == client]) for client in range(federation.num_clients)]
     return np.concatenate(own) if all(len(group) == 1 for group in own) else None
-
-
-def _privacy(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None:
-    plan, config = experiment.privacy, experiment.config
-    if plan is None:
-        return None
-    release = dataclasses.replace(plan.release, num_rounds=rounds_done)
-    epsilon = release.epsilon(plan.noise_multiplier, config.dp_delta)
-    return {
-        "unit": "client",
-        "unit_in_words": UNIT_IN_WORDS,
-        "epsilon": epsilon if np.isfinite(epsilon) else None,
-        "delta": config.dp_delta,
-        "noise_multiplier": plan.noise_multiplier,
-        "clip_norm": config.clip_norm,
-        "sampling": release.sampling,
-        "accountant": release.accountant,
-        "trust": "central: the server sees each client's update in the clear and adds the noise to their sum",
-        "noise_to_clip_ratio": plan.noise_to_clip_ratio,
-        "not_covered": [
-            "the sums that the encoding is fitted on",
-            "the summaries or losses that clients are clustered by",
-            "the held-out scores that set the thresholds",
-        ],
-    }

@@ -12,17 +12,17 @@ import jax
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
-from fedjax_anomaly.experiment import outcome, pictures
+from fedjax_anomaly.experiment import outcome, pictures, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.scores import write_scores
+from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.experiment.training import Progress, Trained, train
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
 from fedjax_anomaly.reporting.report import write_report
-from fedjax_anomaly.reporting.warning_signs import noise_warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +96,15 @@ def describe(experiment: Experiment, directory: Path) -> list[str]:
     """What will be run, in a few lines; a privacy guarantee is stated in words before the first round."""
     config, federation = experiment.config, experiment.federation
     windows = federation.train.mask.sum(axis=1)
-    lines = [
+    secure = config.secure_aggregation
+    return [
         f"{federation.dataset.name}: {federation.num_clients} clients ({config.partition}), {windows.min()} to "
         f"{windows.max()} normal training windows each, {len(federation.dataset.test)} test rows",
         _describe_training(experiment),
         f"writing to {directory}",
+        *([] if secure == "none" else [f"secure aggregation ({secure}): the server sees {server_sees(config)}"]),
+        *privacy_ledger.announcement([experiment]),
     ]
-    if experiment.privacy is not None:
-        lines += _describe_privacy(experiment)
-    return lines
 
 
 def _describe_training(experiment: Experiment) -> str:
@@ -118,21 +118,6 @@ def _describe_training(experiment: Experiment) -> str:
         return f"{config.method}: {config.num_rounds} rounds on {devices}, trained on {where}"
     seen = ", attack labels of the training rows included" if config.method in SAW_ATTACK_LABELS else ""
     return f"{config.method}: fitted on all clients' rows in one place{seen}"
-
-
-def _describe_privacy(experiment: Experiment) -> list[str]:
-    plan, config = experiment.privacy, experiment.config
-    assert plan is not None
-    epsilon = plan.release.epsilon(plan.noise_multiplier, config.dp_delta)
-    lines = [
-        f"differential privacy: unit {outcome.UNIT_IN_WORDS}; epsilon {epsilon:.2f} at delta {config.dp_delta:g} "
-        f"after {config.num_rounds} rounds, noise multiplier {plan.noise_multiplier:.3g}, "
-        f"{plan.release.sampling} sampling ({plan.release.accountant})"
-    ]
-    drowned = noise_warning(plan.noise_to_clip_ratio)
-    if drowned:
-        lines.append(f"warning: {drowned}")
-    return lines
 
 
 def _latest_round(checkpoint_dir: Path) -> int:
@@ -153,6 +138,7 @@ def _conclude(
     )
     write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    privacy_ledger.write_ledger(directory / "privacy.json", result["privacy"])
     figures = pictures.draw_figures(experiment, detector, test_rows, history, result, directory / "figures")
     write_report(
         directory / "report.html",

@@ -17,6 +17,7 @@ from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.federated.algorithm import FederatedState, run
 from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.federated.secure_sum import check_sums
 
 _VALIDATION_WINDOWS = 1024
 
@@ -80,6 +81,7 @@ def train(
 
     Raises:
       Diverged: when the loss or the parameters are no longer finite; the last good checkpoint is kept.
+      ArithmeticError: when a secure sum overflowed.
       FileNotFoundError: when there is no checkpoint to resume from.
 
     Guarantees:
@@ -104,6 +106,7 @@ def train(
             round_seconds.append((time.perf_counter() - begin) / rounds)
             records = round_records(done, rounds, info, validation_loss, round_seconds[-1])
             check_finite(records, done, checkpoint_dir)
+            check_sums(records)
             done += rounds
             if checkpoints:
                 checkpoints.save(state)
@@ -169,6 +172,7 @@ def round_records(
         "validation_loss": validation_loss,
         "update_norm": info.update_norm,
         "participants": info.num_participants,
+        **info.aggregation,
     }
     values = {name: np.asarray(column)[:rounds].tolist() for name, column in columns.items()}
     return [

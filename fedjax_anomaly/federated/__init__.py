@@ -19,6 +19,8 @@ from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.clustering import data_summaries, fixed, ifca, similarity_assignment, single
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+from fedjax_anomaly.federated.private_local_training import private_local_training
+from fedjax_anomaly.federated.secure_sum import check_sums, secure_sum
 
 __all__ = [
     "Aggregator",
@@ -29,6 +31,7 @@ __all__ = [
     "FederatedState",
     "RoundInfo",
     "WeightedSum",
+    "check_sums",
     "client_map",
     "clients_mesh",
     "clustered_fedavg",
@@ -40,7 +43,9 @@ __all__ = [
     "local_training",
     "poisson_cohort",
     "private",
+    "private_local_training",
     "run",
+    "secure_sum",
     "similarity_assignment",
     "single",
     "weighted_sum",

@@ -47,4 +47,4 @@ def private(inner: Aggregator, mechanism: PrivacyMechanism, divisor: float) -> A
         state, summed = inner.aggregate(key_inner, state, clipped, participates)
         return state, WeightedSum(mechanism.add_noise(key_noise, summed.total), jnp.asarray(divisor, weights.dtype))
 
-    return Aggregator(inner.init, aggregate)
+    return Aggregator(inner.init, aggregate, inner.report)

@@ -41,10 +41,13 @@ class Aggregator(NamedTuple):
     Attributes:
       init: parameters -> state.
       aggregate: (key, state, updates [S, ...], weights [S]) -> (state, WeightedSum).
+      report: state, of one sum or of many stacked -> counts of what happened in the last sum, by name; none where
+        there is nothing to tell.
     """
 
     init: Callable[[PyTree], PyTree]
     aggregate: Callable[[jax.Array, PyTree, PyTree, jax.Array], tuple[PyTree, WeightedSum]]
+    report: Callable[[PyTree], dict[str, jax.Array]] = lambda state: {}
 
 
 class Cohort(NamedTuple):
@@ -101,12 +104,14 @@ class RoundInfo(NamedTuple):
       update_norm: mean L2 norm of the participating clients' updates, before any clipping.
       num_participants: clients that took part.
       cluster_sizes: how many of them were in each cluster.
+      aggregation: what the aggregator reports, summed over clusters.
     """
 
     train_loss: Float[jax.Array, ""]
     update_norm: Float[jax.Array, ""]
     num_participants: Int[jax.Array, ""]
     cluster_sizes: Int[jax.Array, " K"]
+    aggregation: dict[str, jax.Array]
 
 
 class FederatedAlgorithm(NamedTuple):

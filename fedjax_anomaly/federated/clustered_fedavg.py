@@ -86,7 +86,8 @@ def clustered_fedavg(
         params, optimizer_state = jax.vmap(_server_step(server_optimizer))(
             state.params, state.server_optimizer, summed.total, summed.weight
         )
-        info = _round_info(updates, membership)
+        reported = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), aggregator.report(aggregator_state))
+        info = _round_info(updates, membership, reported)
         return FederatedState(state.round + 1, params, optimizer_state, aggregator_state, state.clustering), info
 
     def assign(state: FederatedState, data: ClientData) -> jax.Array:
@@ -117,7 +118,7 @@ def _server_step(optimizer: optax.GradientTransformation) -> Callable[..., tuple
     return step
 
 
-def _round_info(updates: ClientUpdate, membership: jax.Array) -> RoundInfo:
+def _round_info(updates: ClientUpdate, membership: jax.Array, reported: dict[str, jax.Array]) -> RoundInfo:
     took_part = (updates.weight > 0.0).astype(jnp.float32)
     count = jnp.maximum(jnp.sum(took_part), 1.0)
     norms = jax.vmap(optax.tree.norm)(updates.delta)
@@ -126,4 +127,5 @@ def _round_info(updates: ClientUpdate, membership: jax.Array) -> RoundInfo:
         update_norm=jnp.sum(norms * took_part) / count,
         num_participants=jnp.sum(took_part).astype(jnp.int32),
         cluster_sizes=jnp.sum(membership * took_part[None], axis=1).astype(jnp.int32),
+        aggregation=reported,
     )

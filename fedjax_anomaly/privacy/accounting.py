@@ -5,6 +5,10 @@ import math
 from typing import Literal
 
 Sampling = Literal["full", "fixed_size", "poisson"]
+Accountant = Literal["PLD", "RDP"]
+
+RDP_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
+"""Whole ones only: dp-accounting's series for others does not always converge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +35,25 @@ class ClientLevelRelease:
             return "RDP, one client replaced"
         return "PLD, one client added or removed"
 
-    def epsilon(self, noise_multiplier: float, delta: float) -> float:
+    def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant | None = None) -> float:
         """The epsilon at `delta` after all rounds; infinite without noise.
 
         Full participation and Poisson sampling are accounted by privacy-loss distributions for adding or removing a
         client. A fixed-size cohort has no tight accounting there; it is accounted by Renyi divergences for replacing
-        a client, which moves the sum by up to twice the clip norm.
+        a client, which moves the sum by up to twice the clip norm. With `accountant="RDP"` all are accounted by Renyi
+        divergences, for comparison.
 
         References:
           Doroshenko et al. 2022, "Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions".
           Wang, Balle and Kasiviswanathan 2019, "Subsampled Renyi Differential Privacy and Analytical Moments
           Accountant", theorem 9.
         """
-        _check_delta(delta)
+        check_delta(delta)
         if noise_multiplier == 0.0 or self.num_rounds == 0:
             return 0.0 if self.num_rounds == 0 else math.inf
-        accountant = self._make_accountant()
-        accountant.compose(self._event(noise_multiplier))
-        return float(accountant.get_epsilon(delta))
+        spent = self._make_accountant(by_rdp=accountant == "RDP")
+        spent.compose(self._event(noise_multiplier))
+        return float(spent.get_epsilon(delta))
 
     def calibrate(self, epsilon: float, delta: float) -> float:
         """The least noise multiplier (to 1e-4) whose `epsilon` after all rounds is at most the one given.
@@ -58,9 +63,7 @@ class ClientLevelRelease:
         """
         import dp_accounting
 
-        _check_delta(delta)
-        if not epsilon > 0.0:
-            raise ValueError(f"dp_epsilon={epsilon} must be positive.")
+        check_target(epsilon, delta)
         return float(
             dp_accounting.calibrate_dp_mechanism(
                 self._make_accountant,
@@ -72,12 +75,14 @@ class ClientLevelRelease:
             )
         )
 
-    def _make_accountant(self):  # noqa: ANN202  (dp-accounting is imported only where privacy is used)
+    def _make_accountant(self, by_rdp: bool = False):  # noqa: ANN202  (dp-accounting is imported only where privacy is used)
         import dp_accounting
 
         relation = dp_accounting.NeighboringRelation
         if self.sampling == "fixed_size":
             return dp_accounting.rdp.RdpAccountant(neighboring_relation=relation.REPLACE_ONE)
+        if by_rdp:
+            return dp_accounting.rdp.RdpAccountant(RDP_ORDERS, relation.ADD_OR_REMOVE_ONE)
         return dp_accounting.pld.PLDAccountant(neighboring_relation=relation.ADD_OR_REMOVE_ONE)
 
     def _event(self, noise_multiplier: float):  # noqa: ANN202
@@ -106,6 +111,14 @@ def noise_to_clip_ratio(noise_multiplier: float, num_parameters: int, clients_pe
     return noise_multiplier * math.sqrt(num_parameters) / clients_per_sum
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Raises ValueError for a delta out of range."""
     if not 0.0 < delta < 1.0:
         raise ValueError(f"dp_delta={delta} must lie in (0, 1).")
+
+
+def check_target(epsilon: float, delta: float) -> None:
+    """Raises ValueError for a target that noise cannot be calibrated to."""
+    check_delta(delta)
+    if not epsilon > 0.0:
+        raise ValueError(f"dp_epsilon={epsilon} must be positive.")

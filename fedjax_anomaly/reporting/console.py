@@ -9,6 +9,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fedjax_anomaly.reporting.warning_signs import secure_aggregation_warnings
+
 _METRICS = ("accuracy", "precision", "recall", "f1", "fpr", "auroc", "auprc")
 _ALARMS = ("alarm_rows", "alarm_rate")
 
@@ -82,6 +84,8 @@ class Console:
             f"{result['communication']['total_bytes'] / 1e6:.1f} MB sent; "
             f"{result['timing']['total_seconds']:.0f} s in all",
             spent,
+            *secure_aggregation_warnings(result["communication"]),
+            *([] if privacy is None else [f"not covered: {'; '.join(privacy['not_covered'])}"]),
             f"results, figures and report: {output_dir}",
         ):
             self._console.print(line, markup=False)

@@ -7,7 +7,13 @@ from typing import Any
 from fedjax_anomaly.reporting import page
 from fedjax_anomaly.reporting.detection_parts import alarms, detection
 from fedjax_anomaly.reporting.page import ReportFigure, byte_count, number
-from fedjax_anomaly.reporting.setting_parts import configuration, data_and_clients, method_in_words, privacy_section
+from fedjax_anomaly.reporting.setting_parts import (
+    configuration,
+    data_and_clients,
+    method_in_words,
+    privacy_section,
+    secure_aggregation,
+)
 from fedjax_anomaly.reporting.warning_signs import warning_signs
 
 
@@ -109,4 +115,5 @@ def _communication(communication: Mapping[str, Any]) -> str:
             "Sent in all": byte_count(sent),
             "For comparison: all training rows sent to a centre": byte_count(raw) + share,
         }
+        | secure_aggregation(communication)
     )

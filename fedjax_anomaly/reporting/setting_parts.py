@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedjax_anomaly.reporting import page
-from fedjax_anomaly.reporting.page import ReportFigure, count, number
+from fedjax_anomaly.reporting.page import ReportFigure, byte_count, count, number
 
 _METHODS = {
     "federated": "{model}, trained in a federation of {clients} clients",
@@ -122,15 +122,56 @@ def privacy_statement(privacy: Mapping[str, Any]) -> str:
     names = {
         "Noise multiplier": number(privacy.get("noise_multiplier"), "{:.4g}"),
         "Clip norm": number(privacy.get("clip_norm"), "{:.4g}"),
-        "Noise on the mean update, in clip norms": number(privacy.get("noise_to_clip_ratio"), "{:.3g}"),
+        "Noise on a round's mean, in clip norms": number(privacy.get("noise_to_clip_ratio"), "{:.3g}"),
+        "ε by Rényi divergences, for comparison": number(privacy.get("epsilon_rdp"), "{:.3g}"),
         "Sampling": number(privacy.get("sampling")),
         "Accountant": number(privacy.get("accountant")),
         "Trust": number(privacy.get("trust")),
     }
     parts = [page.paragraph(f"{guarantee}The unit of protection is {unit}."), page.facts(names)]
+    if privacy.get("mechanisms"):
+        parts += [page.paragraph("What was done:"), page.bullets([m["in_words"] for m in privacy["mechanisms"]])]
+    parts.append(_privacy_of_clients(privacy.get("per_client")))
     if privacy.get("not_covered"):
         parts += [page.paragraph("The guarantee does not cover:"), page.bullets(privacy["not_covered"])]
-    return "\n".join(parts)
+    if privacy.get("assumes"):
+        parts += [page.paragraph("The guarantee assumes:"), page.bullets(privacy["assumes"])]
+    return "\n".join(part for part in parts if part)
+
+
+def _privacy_of_clients(clients: Sequence[Mapping[str, Any]] | None) -> str:
+    """Each client's own guarantee, which differs with its size."""
+    if not clients:
+        return ""
+    rows = [
+        [
+            str(client),
+            count(of["windows"]),
+            number(of["sampling_rate"], "{:.3g}"),
+            count(of["steps"]),
+            number(of["epsilon"], "{:.3g}"),
+        ]
+        for client, of in enumerate(clients)
+    ]
+    header = ["client", "windows", "share drawn in a step", "steps", "ε"]
+    return page.collapsed("Each client's own guarantee", page.table(header, rows, words=1))
+
+
+def secure_aggregation(communication: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of what the server sees in the clear, and of what hiding the rest takes of a client in a round."""
+    facts = {"The server sees": number(communication.get("server_sees"))}
+    secure = communication.get("secure_aggregation")
+    if secure is None:
+        return facts
+    name = {"secagg": "SecAgg", "secaggplus": "SecAgg+"}[secure["protocol"]]
+    up = ", ".join(f"{step} {byte_count(size)}" for step, size in secure["message_bytes_up"].items())
+    return facts | {
+        "Secure aggregation": f"{name}, {secure['mean_neighbours']:.1f} neighbours for each client on average; a seed "
+        f"is rebuilt from {secure['threshold']} shares",
+        "Sent by one client, per round": f"{byte_count(secure['up_bytes_per_client_round'])} ({up})",
+        "Sent to one client, per round": byte_count(secure["down_bytes_per_client_round"]),
+        "Work of one client for the protocol, per round": f"{1e3 * secure['client_seconds_per_round']:,.1f} ms",
+    }
 
 
 def configuration(config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

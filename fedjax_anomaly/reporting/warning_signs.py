@@ -8,14 +8,43 @@ _LATE = 0.9
 """The share of the rounds after which reaching the final loss counts as still learning."""
 
 
-def noise_warning(noise_to_clip_ratio: float) -> str | None:
-    """Says when the noise of differential privacy is larger than what it is added to; None where it is not."""
+def noise_warning(noise_to_clip_ratio: float, unit: str) -> str | None:
+    """Says when the noise of differential privacy is larger than what it is added to; None where it is not.
+
+    Args:
+      noise_to_clip_ratio: of a round.
+      unit: `client` or `example`.
+    """
     if noise_to_clip_ratio <= 1.0:
         return None
+    what, takes = {
+        "client": ("a mean update", "many more clients per round"),
+        "example": ("a round's mean gradient", "larger batches, fewer rounds, a smaller model"),
+    }[unit]
     return (
-        f"The noise on a mean update is about {noise_to_clip_ratio:,.1f} times the clip norm, so this run is unlikely "
-        "to learn anything; it takes many more clients per round, or a larger epsilon."
+        f"The noise on {what} is about {noise_to_clip_ratio:,.1f} times the clip norm, so this run is unlikely "
+        f"to learn anything; it takes {takes}, or a larger epsilon."
     )
+
+
+def secure_aggregation_warnings(communication: Mapping[str, Any]) -> list[str]:
+    """Says when secure aggregation changed values, or hid nothing; `communication` is that part of a result."""
+    secure = communication.get("secure_aggregation")
+    if secure is None:
+        return []
+    clipped, bare = secure["clipped_values"], secure["bare_sums"]
+    signs = []
+    if bare:
+        signs.append(
+            f"{bare:,} sums of secure aggregation were of a single client, whose update the server has seen; give "
+            "fewer clusters or more clients per round."
+        )
+    if clipped:
+        signs.append(
+            f"Secure aggregation clipped {clipped:,} values of the clients' updates to the bound of its encoding; give "
+            "a larger --secagg_clip, or under differential privacy a larger --clip_norm."
+        )
+    return signs
 
 
 def warning_signs(result: Mapping[str, Any], num_rounds: int) -> list[str]:
@@ -33,6 +62,7 @@ def warning_signs(result: Mapping[str, Any], num_rounds: int) -> list[str]:
         _saw_labels(result.get("method") or {}),
         _no_labels(result.get("test")),
         *_privacy(result.get("privacy")),
+        *secure_aggregation_warnings(result.get("communication") or {}),
         _convergence(result["timing"], num_rounds),
         _borrowed(result.get("alarms") or {}, result["dataset"].get("client_names")),
         *(f"Data: {note}" for note in result["dataset"].get("notes", [])),
@@ -66,7 +96,7 @@ def _no_labels(test: Mapping[str, Any] | None) -> str:
 def _privacy(privacy: Mapping[str, Any] | None) -> list[str]:
     if privacy is None:
         return []
-    drowned = noise_warning(privacy.get("noise_to_clip_ratio") or 0.0)
+    drowned = noise_warning(privacy.get("noise_to_clip_ratio") or 0.0, privacy["unit"])
     unbounded = "" if privacy.get("epsilon") is not None else "The noise is too small for a privacy guarantee."
     return [sign for sign in (drowned, unbounded) if sign]
 

@@ -69,12 +69,15 @@ def test_a_damaged_config_is_refused(text):
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_parses_and_is_named_after_its_data_set(parsed, preset):
-    assert parsed(f"--flagfile={preset}").dataset == preset.stem
+    config = parsed(f"--flagfile={preset}")
+    assert config.dataset == preset.stem.removesuffix("_dp")
+    assert (config.dp_unit != "none") == preset.stem.endswith("_dp")
 
 
 def test_there_is_a_preset_for_every_data_set():
     names = next(choices_of(field) for field in dataclasses.fields(Config) if field.name == "dataset")
-    assert {preset.stem for preset in PRESETS} == set(names) - {"files"}  # Where to start depends on the user's data.
+    plain = {preset.stem for preset in PRESETS if not preset.stem.endswith("_dp")}
+    assert plain == set(names) - {"files"}  # Where to start depends on the user's data.
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,18 @@ def test_there_is_a_preset_for_every_data_set():
         (
             {"dp_unit": "client", "dp_epsilon": 1.0, "dp_noise_multiplier": 2.0},
             "but got dp_epsilon=1.0 and dp_noise_multiplier=2.0",
+        ),
+        ({"dp_unit": "example"}, "dp_unit=example needs exactly one of dp_epsilon and dp_noise_multiplier"),
+        ({"dp_unit": "example", "dp_epsilon": 1.0, "dp_delta": 1.5}, "dp_delta=1.5 must lie in (0, 1)"),
+        ({"dp_delta": -1e-6}, "dp_delta=-1e-06 must be at least 0"),
+        ({"dp_unit": "example", "dp_epsilon": 1.0, "method": "pca"}, "dp_unit=example has no effect with method=pca"),
+        (
+            {"dp_unit": "client", "dp_epsilon": 1.0, "method": "local_only"},
+            "dp_unit=client has no effect with method=local_only",
+        ),
+        (
+            {"dp_unit": "example", "dp_epsilon": 1.0, "clustering": "ifca", "num_clusters": "2"},
+            "clustering=ifca looks at every client's windows in every round without noise",
         ),
     ],
 )

@@ -33,7 +33,7 @@ def test_the_result_has_every_key_of_the_format(outcome):
         "oracle": "f1",
         "timing": "compile_seconds rounds_per_second total_seconds convergence_round convergence_seconds",
         "latency_ms": "p50 p95 p99",
-        "communication": "up_bytes_per_round down_bytes_per_round total_bytes raw_data_bytes",
+        "communication": "up_bytes_per_round down_bytes_per_round total_bytes raw_data_bytes server_sees",
         "clusters": "assignment sizes",
     }
     for part, names in keys.items():
@@ -57,6 +57,8 @@ def test_bytes_are_those_of_the_model(outcome):
     communication = outcome[0].result["communication"]
     assert communication["up_bytes_per_round"] == communication["down_bytes_per_round"] == 4 * 4 * parameters
     assert communication["total_bytes"] == 12 * 2 * 4 * 4 * parameters + communication["setup_bytes"]
+    assert communication["secure_aggregation"] is None
+    assert communication["server_sees"] == "each client's update, and its number of windows"
     # Float64 count, sums and squares of 3 columns per client, and 2 * 3 float32 summaries.
     assert communication["setup_bytes"] == 4 * 8 * 7 + 4 * 4 * 6
 

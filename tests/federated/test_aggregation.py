@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly.federated.aggregation import private, weighted_sum
+from fedjax_anomaly.federated.secure_sum import secure_sum
 from fedjax_anomaly.privacy.mechanisms import gaussian
 
 PARAMS = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}
 AGGREGATORS = {
     "weighted_sum": lambda: weighted_sum(),
     "private": lambda: private(weighted_sum(), gaussian(1.0, 0.7), divisor=5.0),
+    "secagg": lambda: secure_sum("secagg", max_weight=5.0, clip=10.0, rounding="stochastic"),
 }
 
 

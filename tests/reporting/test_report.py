@@ -227,6 +227,33 @@ def test_notes_on_the_data_are_shown(tmp_path: Path) -> None:
     assert "Data: only one half was found" in written(tmp_path).texts
 
 
+def test_what_the_server_sees_and_what_hiding_the_rest_costs_is_stated(tmp_path: Path) -> None:
+    result = copy.deepcopy(RESULT)
+    result["communication"] |= {
+        "server_sees": "the sum of the updates",
+        "secure_aggregation": {
+            "protocol": "secaggplus",
+            "mean_neighbours": 68.0,
+            "threshold": 36,
+            "message_bytes_up": {"keys": 68, "vector": 196044},
+            "up_bytes_per_client_round": 204812,
+            "down_bytes_per_client_round": 11016,
+            "client_seconds_per_round": 0.0213,
+            "clipped_values": 0,
+            "bare_sums": 0,
+        },
+    }
+    page = written(tmp_path, result)
+    for text in (
+        "the sum of the updates",
+        "SecAgg+, 68.0 neighbours for each client on average; a seed is rebuilt from 36 shares",
+        "205 kB (keys 68 B, vector 196 kB)",
+        "11 kB",
+        "21.3 ms",
+    ):
+        assert text in page.text
+
+
 def test_privacy_is_stated_in_words(tmp_path: Path) -> None:
     text = written(tmp_path).text
     assert "ε = 4 at δ = 1e-05. The unit of protection is one client with everything that it holds." in text

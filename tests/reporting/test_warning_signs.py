@@ -10,6 +10,8 @@ from tests.reporting.test_report import RESULT
 
 SOUND: dict[str, Any] = copy.deepcopy(RESULT)
 SOUND["dataset"]["notes"] = []
+SECURE = {"clipped_values": 0, "bare_sums": 0}
+SOUND["communication"]["secure_aggregation"] = SECURE
 
 
 def test_a_sound_run_has_no_warning() -> None:
@@ -23,6 +25,11 @@ def test_a_sound_run_has_no_warning() -> None:
         ({"test": None}, "carry no labels"),
         ({"privacy": SOUND["privacy"] | {"noise_to_clip_ratio": 37.94}}, "about 37.9 times the clip norm"),
         ({"privacy": SOUND["privacy"] | {"epsilon": None}}, "too small for a privacy guarantee"),
+        ({"communication": {"secure_aggregation": SECURE | {"clipped_values": 1234}}}, "clipped 1,234 values of the"),
+        (
+            {"communication": {"secure_aggregation": SECURE | {"bare_sums": 2}}},
+            "2 sums of secure aggregation were",
+        ),
         ({"timing": SOUND["timing"] | {"convergence_round": None}}, "did not decrease"),
         ({"timing": SOUND["timing"] | {"convergence_round": 91}}, "still falling in the last tenth of the 100 rounds"),
         (
@@ -48,8 +55,9 @@ def test_a_method_without_rounds_is_not_told_to_converge() -> None:
 
 
 def test_noise_up_to_the_clip_norm_is_no_warning() -> None:
-    assert noise_warning(1.0) is None
-    assert noise_warning(1.2) is not None
+    assert noise_warning(1.0, "client") is None
+    assert noise_warning(1.2, "client") is not None
+    assert "larger batches" in noise_warning(1.2, "example")
 
 
 def test_signs_of_some_runs_are_counted() -> None:

@@ -1,0 +1,96 @@
+"""Differential privacy as a run will carry it out: the unit, the release that is accounted, the noise."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from fedjax_anomaly.config import Config
+from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyPlan:
+    """Differential privacy as it will be carried out.
+
+    Attributes:
+      release: what is released, and how clients or windows are sampled for it; its type is the unit.
+      noise_multiplier: given, or calibrated to the target epsilon.
+      noise_to_clip_ratio: expected norm of the noise on a round's mean update (clients) or mean gradient (windows), in
+        units of the clip norm.
+    """
+
+    release: ClientLevelRelease | ExampleLevelRelease
+    noise_multiplier: float
+    noise_to_clip_ratio: float
+
+
+def plan_privacy(
+    config: Config, num_windows: tuple[int, ...], num_parameters: int, num_clusters: int
+) -> PrivacyPlan | None:
+    """The plan of a run, with the noise calibrated where a target is given; None without differential privacy.
+
+    Args:
+      config: the settings.
+      num_windows: training windows of each client, or of the one pool.
+      num_parameters: of one model.
+      num_clusters: K.
+
+    Raises:
+      ValueError: when the target is out of range.
+    """
+    if config.dp_unit == "none":
+        return None
+    if config.dp_unit == "example":
+        release = ExampleLevelRelease(config.num_rounds, num_windows, config.batch_size, config.local_epochs)
+        noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
+        sums = _windows_per_sum(release, num_clusters)
+        return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(noise_multiplier, num_parameters, sums))
+    full = config.cohort_size == config.num_clients
+    sampling = "full" if full else config.client_sampling
+    of_clients = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling)
+    noise_multiplier = config.dp_noise_multiplier or of_clients.calibrate(config.dp_epsilon, config.dp_delta)
+    ratio = noise_to_clip_ratio(noise_multiplier, num_parameters, config.cohort_size / num_clusters)
+    return PrivacyPlan(of_clients, noise_multiplier, ratio)
+
+
+def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:
+    """Windows that would have to be averaged in one noisy sum for as little noise as a round's mean gradient has.
+
+    A client's mean gradient over its steps has the noise of one sum of B windows divided by the root of its steps; the
+    round weights clients by their windows.
+    """
+    sizes = np.asarray(release.num_windows, np.float64)
+    steps = release.local_epochs * np.ceil(sizes / release.batch_size)
+    variance = np.square(sizes / sizes.sum() / np.minimum(sizes, release.batch_size)) / steps
+    return 1.0 / math.sqrt(variance.sum() * num_clusters)
+
+
+def training_stride(config: Config, window_length: int, *, differenced: bool) -> int:
+    """Rows between training windows; a whole window for `dp_unit=example`, so that a record is in one window.
+
+    Args:
+      config: the settings.
+      window_length: T, as resolved.
+      differenced: whether a row also holds its difference from the row before.
+
+    Raises:
+      ValueError: when one record would lie in several windows, which example-level privacy does not account for.
+    """
+    if config.dp_unit != "example":
+        return config.window_stride or max(1, window_length // 4)
+    stride = config.window_stride or window_length
+    if stride < window_length:
+        raise ValueError(
+            f"window_stride={stride} puts one record into up to {-(-window_length // stride)} windows of "
+            f"{window_length} rows, but dp_unit=example protects one window; leave --window_stride at 0, which then "
+            "takes the whole window, or give --dp_unit=client."
+        )
+    if differenced:
+        raise ValueError(
+            "difference_columns=True puts one record into its own row and the next one, which may lie in another "
+            "window, but dp_unit=example protects one window; leave --difference_columns out, or give "
+            "--dp_unit=client."
+        )
+    return stride
