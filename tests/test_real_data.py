@@ -37,7 +37,7 @@ def test_kddcup99_reaches_its_figures(real_data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_unsw_nb15_reaches_its_figures(real_data_dir, tmp_path):
-    """"No model" has an AUROC of 0.597 here."""
+    """ "No model" has an AUROC of 0.597 here."""
     test = run_preset("unsw_nb15.flags", real_data_dir, tmp_path / "run")
     assert test["auroc"] >= 0.885
     assert test["f1"] >= 0.75
