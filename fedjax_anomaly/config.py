@@ -229,13 +229,16 @@ class Config:
     def _check_files(self) -> None:
         if not 0.0 < self.test_fraction < 1.0:
             raise ValueError(f"test_fraction={self.test_fraction} must lie in (0, 1).")
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in ("client_column", "time_column", "label_column", "test_fraction"):
-            if self.dataset != "files" and getattr(self, name) != defaults[name]:
+            if self.dataset != "files" and self._is_changed(name):
                 raise ValueError(
                     f"{name}={getattr(self, name)} has no effect with dataset={self.dataset}; leave it out, or give "
                     "--dataset=files."
                 )
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether a setting differs from its default, which a dataclass keeps on the class."""
+        return getattr(self, name) != getattr(type(self), name)
 
     def _check_method(self) -> None:
         in_rounds = self.method in TRAINED_IN_ROUNDS
@@ -284,8 +287,7 @@ class Config:
                 "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
                 "dp_unit=example would cover; give --clustering=similarity."
             )
-        default = next(field.default for field in dataclasses.fields(self) if field.name == "secagg_clip")
-        if self.secagg_clip != default and (self.secure_aggregation == "none" or self.dp_unit == "client"):
+        if self._is_changed("secagg_clip") and (self.secure_aggregation == "none" or self.dp_unit == "client"):
             way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
             raise ValueError(
                 f"secagg_clip={self.secagg_clip} has no effect with secure_aggregation={self.secure_aggregation} and "

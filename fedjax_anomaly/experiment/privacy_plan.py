@@ -42,17 +42,16 @@ def plan_privacy(
     """
     if config.dp_unit == "none":
         return None
+    release: ClientLevelRelease | ExampleLevelRelease
     if config.dp_unit == "example":
         release = ExampleLevelRelease(config.num_rounds, num_windows, config.batch_size, config.local_epochs)
-        noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
-        sums = _windows_per_sum(release, num_clusters)
-        return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(noise_multiplier, num_parameters, sums))
-    full = config.cohort_size == config.num_clients
-    sampling = "full" if full else config.client_sampling
-    of_clients = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling)
-    noise_multiplier = config.dp_noise_multiplier or of_clients.calibrate(config.dp_epsilon, config.dp_delta)
-    ratio = noise_to_clip_ratio(noise_multiplier, num_parameters, config.cohort_size / num_clusters)
-    return PrivacyPlan(of_clients, noise_multiplier, ratio)
+        per_sum = _windows_per_sum(release, num_clusters)
+    else:
+        sampling = "full" if config.cohort_size == config.num_clients else config.client_sampling
+        release = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling)
+        per_sum = config.cohort_size / num_clusters
+    noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
+    return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(noise_multiplier, num_parameters, per_sum))
 
 
 def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:
