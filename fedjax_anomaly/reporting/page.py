@@ -52,6 +52,7 @@ th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top; 
 th { color: var(--soft); font-weight: 600; }
 th.number, td.number { text-align: right; padding: .35rem .45rem .35rem .9rem; }
 td.number { white-space: pre; }
+.scroll td:first-child { white-space: nowrap; }
 thead th { vertical-align: bottom; }
 .facts th { padding-right: 1.6rem; }
 figure { margin: 1.5rem 0 2.25rem; break-inside: avoid; }
@@ -75,7 +76,7 @@ pre { overflow-x: auto; padding: .9rem; background: var(--panel); border-radius:
   h2, h3, summary { break-after: avoid; } tr, .tile, .columns > * { break-inside: avoid; }
   h2 { margin-top: 1.6rem; } thead { display: table-header-group; } .scroll { overflow: visible; }
   figure { margin: 1rem 0; } figure .scroll { border: 0; padding: 0; }
-  figure img { max-width: 100%; max-height: 9.4cm; object-fit: contain; object-position: left; }
+  figure img { max-width: 100%; max-height: 8cm; object-fit: contain; object-position: left; }
   details { border: 0; padding: 0; } details::details-content { content-visibility: visible; block-size: auto; }
   pre { padding: 0; font-size: 7.5pt; columns: 2; } }
 """
