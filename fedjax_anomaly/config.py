@@ -132,9 +132,10 @@ class Config:
 
     num_rounds: int = _option(30, "Federated rounds.")
     clients_per_round: int = _option(0, "Clients in a round's cohort; 0 takes all.")
-    client_sampling: Literal["fixed_size", "poisson"] = _option(
+    client_sampling: Literal["fixed_size", "poisson", "cyclic"] = _option(
         "fixed_size",
-        "How a cohort smaller than the federation is drawn: exactly that many, or each client independently.",
+        "How a cohort smaller than the federation is drawn: exactly that many, each client independently, or by turns "
+        "in a fixed random order.",
     )
     local_epochs: int = _option(1, "Passes of a client over its own windows in a round.")
     batch_size: int = _option(64, "Windows per local step.")
@@ -165,6 +166,17 @@ class Config:
     dp_noise_multiplier: float = _option(0.0, "Noise on a sum in units of clip_norm. 0: give dp_epsilon instead.")
     clip_norm: float = _option(
         1.0, "Bound on the L2 norm of one client's update, or one window's gradient, under differential privacy."
+    )
+    clip_quantile: float = _option(
+        0.0,
+        "Share of the clients' updates that the clip norm of dp_unit=client follows, by a noisy count, from clip_norm "
+        "on; 0 leaves it fixed.",
+    )
+    clip_learning_rate: float = _option(0.2, "Step of the logarithm of a clip norm that follows clip_quantile.")
+    dp_mechanism: Literal["gaussian", "correlated"] = _option(
+        "gaussian",
+        "Noise of dp_unit=client: independent in each round, or such that it cancels over rounds (DP-FTRL), for "
+        "client_sampling=cyclic.",
     )
 
     secure_aggregation: Literal["none", "secagg", "secaggplus"] = _option(
@@ -221,6 +233,7 @@ class Config:
         self.members()
         self._check_clusters()
         self._check_privacy()
+        self._check_central_privacy()
         if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
@@ -294,6 +307,35 @@ class Config:
                 f"dp_unit={self.dp_unit}; leave it out: {way_out}."
             )
 
+    def _check_central_privacy(self) -> None:
+        """Settings of the noise that the server adds to the clients' updates."""
+        if not self.clip_quantile < 1.0:
+            raise ValueError(f"clip_quantile={self.clip_quantile} must lie in (0, 1), or be 0 for a fixed clip_norm.")
+        for name in ("clip_quantile", "dp_mechanism"):
+            if self._is_changed(name) and self.dp_unit != "client":
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is for the sum of the clients' updates and has no effect with "
+                    f"dp_unit={self.dp_unit}; leave it out, or give --dp_unit=client."
+                )
+        if self._is_changed("clip_learning_rate") and not self.clip_quantile:
+            raise ValueError(
+                f"clip_learning_rate={self.clip_learning_rate} has no effect with a fixed clip_norm; leave it out, or "
+                "give --clip_quantile."
+            )
+        if self.dp_mechanism == "gaussian":
+            return
+        if self.clip_quantile:
+            raise ValueError(
+                "dp_mechanism=correlated cancels noise over rounds only while it stays of one size, but "
+                f"clip_quantile={self.clip_quantile} changes it in every round; give one of the two."
+            )
+        if self.clients_per_round and self.client_sampling != "cyclic":
+            raise ValueError(
+                f"dp_mechanism=correlated has no valid accounting with client_sampling={self.client_sampling}: a "
+                "client may be drawn in any rounds, so that its parts add up; give --client_sampling=cyclic, or "
+                "--dp_mechanism=gaussian."
+            )
+
     def members(self) -> list["Config"]:
         """One config for each swept value and seed, in this order; `[self]` without many seeds and without a sweep.
 
@@ -350,7 +392,7 @@ class Config:
     def differences(self, other: "Config") -> list[str]:
         """Settings that make a checkpoint of one config useless to the other, as readable text."""
         free = {"output_dir", "data_dir", "cache_dir", "resume", "num_rounds", "rounds_per_report"}
-        if self.dp_epsilon:  # The noise was calibrated to the number of rounds.
+        if self.dp_epsilon or self.dp_mechanism == "correlated":  # The noise was made for the number of rounds.
             free.discard("num_rounds")
         return [
             f"{field.name} {getattr(other, field.name)!r} -> {getattr(self, field.name)!r}"
@@ -392,12 +434,21 @@ _AT_LEAST |= dict.fromkeys(
         "dp_epsilon",
         "dp_delta",
         "dp_noise_multiplier",
+        "clip_quantile",
         "host_devices",
     ),
     0,
 )
 _AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
-_POSITIVE = ("dirichlet_alpha", "encoding_clip", "deviation_floor", "learning_rate", "clip_norm", "secagg_clip")
+_POSITIVE = (
+    "dirichlet_alpha",
+    "encoding_clip",
+    "deviation_floor",
+    "learning_rate",
+    "clip_norm",
+    "clip_learning_rate",
+    "secagg_clip",
+)
 
 
 def _flag_text(values: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment import secure
+from fedjax_anomaly.experiment.central_privacy import private_aggregator
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan, plan_privacy, training_stride
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
@@ -27,7 +28,9 @@ from fedjax_anomaly.federated.algorithm import (
     Clustering,
     FederatedAlgorithm,
     FederatedState,
+    SampleCohort,
     TrainClient,
+    cyclic_cohort,
     fixed_size_cohort,
     poisson_cohort,
 )
@@ -149,6 +152,7 @@ def build_algorithm(
     tuned: Tunables,
     max_windows: int | None = None,
     mesh: Mesh | None = None,
+    seed: int | jax.Array | None = None,
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -161,6 +165,7 @@ def build_algorithm(
       tuned: in place of the config's own, see `tunables`.
       max_windows: the most training windows that a client may have; None takes the federation's.
       mesh: that of `map_clients`, None for one device.
+      seed: of the order in which clients take turns, it may be traced; None takes the config's.
     """
     return clustered_fedavg(
         model.init,
@@ -174,7 +179,7 @@ def build_algorithm(
             mesh,
         ),
         optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
-        sample_cohort=_cohort(config),
+        sample_cohort=_cohort(config, config.seed if seed is None else seed),
         map_clients=map_clients,
     )
 
@@ -282,9 +287,12 @@ def _clustering(config: Config, federation: Federation, model: Autoencoder, assi
     return clustering.fixed(assignment)
 
 
-def _cohort(config: Config):  # noqa: ANN202
+def _cohort(config: Config, seed: int | jax.Array) -> SampleCohort | None:
     if config.cohort_size == config.num_clients:
         return None
+    if config.client_sampling == "cyclic":
+        *_, key_order = jax.random.split(jax.random.key(seed), 3)  # The first two are those of the training.
+        return cyclic_cohort(jax.random.permutation(key_order, config.num_clients), config.cohort_size)
     sampler = {"fixed_size": fixed_size_cohort, "poisson": poisson_cohort}[config.client_sampling]
     return sampler(config.num_clients, config.cohort_size)
 
@@ -314,5 +322,4 @@ def _aggregator(
     inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)
     if config.dp_unit != "client":
         return inner
-    mechanism = mechanisms.gaussian(config.clip_norm, noise_multiplier)
-    return aggregation.private(inner, mechanism, config.cohort_size / num_clusters)
+    return private_aggregator(config, inner, noise_multiplier, num_clusters)

@@ -217,6 +217,7 @@ class _Program:
             map_clients,
             member.tuned,
             max_windows=member.data.mask.shape[1],
+            seed=member.seed,
         )
 
 

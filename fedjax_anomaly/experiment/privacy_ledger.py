@@ -9,6 +9,7 @@ from typing import Any
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.build import Experiment
+from fedjax_anomaly.experiment.central_privacy import client_mechanisms
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease
@@ -53,10 +54,10 @@ def statement(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None
         "assumes": list(_ASSUMES),
     }
     if isinstance(release, ClientLevelRelease):
-        own = _of_clients(release, plan, config)
+        own = _of_clients(release, plan, config, experiment.num_clusters)
     else:
         own = _of_examples(release, plan, config)
-    return unit_and_trust(experiment) | own | common
+    return unit_and_trust(experiment) | common | own
 
 
 def write_ledger(path: Path, privacy: dict[str, Any] | None) -> None:
@@ -118,26 +119,16 @@ def not_covered(config: Config) -> list[str]:
     ]
 
 
-def _of_clients(release: ClientLevelRelease, plan: PrivacyPlan, config: Config) -> dict[str, Any]:
+def _of_clients(release: ClientLevelRelease, plan: PrivacyPlan, config: Config, num_clusters: int) -> dict[str, Any]:
     epsilon, by_rdp = (
         release.epsilon(plan.noise_multiplier, config.dp_delta, accountant) for accountant in (None, "RDP")
     )
-    who = {
-        "full": "every client",
-        "fixed_size": f"exactly {release.clients_per_round} of {release.num_clients} clients",
-        "poisson": f"each of {release.num_clients} clients with probability "
-        f"{release.clients_per_round / release.num_clients:.3g}",
-    }[release.sampling]
-    words = (
-        f"Gaussian noise of standard deviation {plan.noise_multiplier * config.clip_norm:.3g} on the sum of updates, "
-        f"each clipped to norm {config.clip_norm:g}, in each of {release.num_rounds} rounds with {who}"
-    )
-    mechanism = {"mechanism": "gaussian", "on": "sum of client updates", "sums": release.num_rounds, "in_words": words}
-    rate = release.clients_per_round / release.num_clients
+    mechanisms = client_mechanisms(config, release, plan.noise_multiplier, num_clusters)
     return {
         "epsilon": _finite(epsilon),
         "epsilon_rdp": _finite(by_rdp),
-        "mechanisms": [mechanism | {"sampling_rate": rate}],
+        "noise_std": mechanisms[0]["noise_std"],
+        "mechanisms": mechanisms,
     }
 
 

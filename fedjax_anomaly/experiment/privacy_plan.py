@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fedjax_anomaly.config import Config
+from fedjax_anomaly.experiment.central_privacy import client_release, update_noise_multiplier
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease
 
@@ -47,11 +48,13 @@ def plan_privacy(
         release = ExampleLevelRelease(config.num_rounds, num_windows, config.batch_size, config.local_epochs)
         per_sum = _windows_per_sum(release, num_clusters)
     else:
-        sampling = "full" if config.cohort_size == config.num_clients else config.client_sampling
-        release = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling)
+        release = client_release(config)
         per_sum = config.cohort_size / num_clusters
     noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
-    return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(noise_multiplier, num_parameters, per_sum))
+    on_a_sum = noise_multiplier
+    if isinstance(release, ClientLevelRelease):
+        on_a_sum = update_noise_multiplier(config, release, noise_multiplier, per_sum)
+    return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(on_a_sum, num_parameters, per_sum))
 
 
 def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:

@@ -26,7 +26,8 @@ def secure_aggregator(config: Config, max_windows: int, mesh: Mesh | None) -> Ag
     """
     assert config.secure_aggregation != "none"
     if config.dp_unit == "client":
-        bounds = {"max_weight": 1.0, "clip": config.clip_norm}
+        # A clip norm that moves is the unit of what is summed.
+        bounds = {"max_weight": 1.0, "clip": 1.0 if config.clip_quantile else config.clip_norm}
         return secure_sum(config.secure_aggregation, **bounds, rounding="toward_zero", mesh=mesh)
     max_weight = float(2.0 ** np.ceil(np.log2(max_windows)))
     return secure_sum(config.secure_aggregation, max_weight=max_weight, clip=config.secagg_clip, mesh=mesh)
@@ -70,13 +71,13 @@ def secure_communication(
 
     Args:
       config: the settings.
-      num_parameters: of one model; a vector has one value more, the weight.
+      num_parameters: of one model; a vector has one value more, the weight, and one where the clip norm moves.
       model_bytes_down: of the models that a client receives in a round.
       history: one record per round.
     """
     if config.secure_aggregation == "none":
         return None
-    num_values = num_parameters + 1
+    num_values = num_parameters + (2 if config.clip_quantile else 1)
     alone, linked = (client_traffic(neighbours, num_values) for neighbours in (0, 1))
     clients = sum(record["participants"] for record in history)
     links = 2 * sum(record["mask_pairs"] for record in history)

@@ -1,6 +1,7 @@
 """Federated algorithms as pairs of pure functions, and a run as a scan over rounds."""
 
-from fedjax_anomaly.federated.aggregation import private, weighted_sum
+from fedjax_anomaly.federated.adaptive_clipping import adaptively_private
+from fedjax_anomaly.federated.aggregation import private, private_over_rounds, weighted_sum
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
     ClientUpdate,
@@ -10,6 +11,7 @@ from fedjax_anomaly.federated.algorithm import (
     FederatedState,
     RoundInfo,
     WeightedSum,
+    cyclic_cohort,
     fixed_size_cohort,
     full_participation,
     poisson_cohort,
@@ -31,10 +33,12 @@ __all__ = [
     "FederatedState",
     "RoundInfo",
     "WeightedSum",
+    "adaptively_private",
     "check_sums",
     "client_map",
     "clients_mesh",
     "clustered_fedavg",
+    "cyclic_cohort",
     "data_summaries",
     "fixed",
     "fixed_size_cohort",
@@ -44,6 +48,7 @@ __all__ = [
     "poisson_cohort",
     "private",
     "private_local_training",
+    "private_over_rounds",
     "run",
     "secure_sum",
     "similarity_assignment",

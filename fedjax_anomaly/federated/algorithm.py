@@ -1,5 +1,6 @@
 """The types of a federated algorithm, and a run as a scan over its rounds."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +61,10 @@ class Cohort(NamedTuple):
 
     client: Int[jax.Array, " S"]
     active: Bool[jax.Array, " S"]
+
+
+SampleCohort = Callable[[jax.Array, jax.Array], Cohort]
+"""(key of the round, its number) -> its clients."""
 
 
 class Clustering(NamedTuple):
@@ -171,28 +176,27 @@ def run(
     return jax.lax.scan(step_or_skip, state, None, length=num_rounds)
 
 
-def full_participation(num_clients: int) -> Callable[[jax.Array], Cohort]:
+def full_participation(num_clients: int) -> SampleCohort:
     """Every client in every round."""
-    return lambda key: Cohort(jnp.arange(num_clients), jnp.ones(num_clients, bool))
+    return lambda key, round: Cohort(jnp.arange(num_clients), jnp.ones(num_clients, bool))
 
 
-def fixed_size_cohort(num_clients: int, cohort_size: int) -> Callable[[jax.Array], Cohort]:
+def fixed_size_cohort(num_clients: int, cohort_size: int) -> SampleCohort:
     """A uniform sample of exactly `cohort_size` clients without replacement.
 
     Raises:
       ValueError: when the cohort is empty or larger than the federation.
     """
-    if not 1 <= cohort_size <= num_clients:
-        raise ValueError(f"clients_per_round={cohort_size} must lie between 1 and num_clients={num_clients}.")
+    _check_cohort_size(cohort_size, num_clients)
 
-    def sample(key: jax.Array) -> Cohort:
+    def sample(key: jax.Array, round: jax.Array) -> Cohort:
         index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
         return Cohort(index, jnp.ones(cohort_size, bool))
 
     return sample
 
 
-def poisson_cohort(num_clients: int, expected_size: int) -> Callable[[jax.Array], Cohort]:
+def poisson_cohort(num_clients: int, expected_size: int) -> SampleCohort:
     """Every client joins independently with probability `expected_size / num_clients`.
 
     There is a place for each client, so that any cohort fits; empty places take no local steps.
@@ -200,11 +204,39 @@ def poisson_cohort(num_clients: int, expected_size: int) -> Callable[[jax.Array]
     Raises:
       ValueError: when the expected cohort is empty or larger than the federation.
     """
-    if not 1 <= expected_size <= num_clients:
-        raise ValueError(f"clients_per_round={expected_size} must lie between 1 and num_clients={num_clients}.")
+    _check_cohort_size(expected_size, num_clients)
 
-    def sample(key: jax.Array) -> Cohort:
+    def sample(key: jax.Array, round: jax.Array) -> Cohort:
         active = jax.random.bernoulli(key, expected_size / num_clients, (num_clients,))
         return Cohort(jnp.arange(num_clients), active)
 
     return sample
+
+
+def cyclic_cohort(order: Int[jax.Array, " C"], cohort_size: int) -> SampleCohort:
+    """Clients take turns: block r mod ceil(C / S) of a fixed order in round r.
+
+    A client waits ceil(C / S) rounds between two turns, exactly. The last block may have empty places.
+
+    Args:
+      order: the clients in the order of their turns, each once.
+      cohort_size: S.
+
+    Raises:
+      ValueError: when the cohort is empty or larger than the federation.
+    """
+    num_clients = len(order)
+    _check_cohort_size(cohort_size, num_clients)
+    num_blocks = math.ceil(num_clients / cohort_size)
+    places = jnp.pad(order, (0, num_blocks * cohort_size - num_clients)).reshape(num_blocks, cohort_size)
+    taken = (jnp.arange(num_blocks * cohort_size) < num_clients).reshape(num_blocks, cohort_size)
+
+    def sample(key: jax.Array, round: jax.Array) -> Cohort:
+        return Cohort(places[round % num_blocks], taken[round % num_blocks])
+
+    return sample
+
+
+def _check_cohort_size(cohort_size: int, num_clients: int) -> None:
+    if not 1 <= cohort_size <= num_clients:
+        raise ValueError(f"clients_per_round={cohort_size} must lie between 1 and num_clients={num_clients}.")

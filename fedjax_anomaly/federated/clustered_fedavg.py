@@ -15,6 +15,7 @@ from fedjax_anomaly.federated.algorithm import (
     FederatedAlgorithm,
     FederatedState,
     RoundInfo,
+    SampleCohort,
     TrainClient,
     full_participation,
 )
@@ -29,7 +30,7 @@ def clustered_fedavg(
     aggregator: Aggregator,
     server_optimizer: optax.GradientTransformation,
     *,
-    sample_cohort: Callable[[jax.Array], Cohort] | None = None,
+    sample_cohort: SampleCohort | None = None,
     map_clients: ClientMap | None = None,
 ) -> FederatedAlgorithm:
     """Sample a cohort, assign clusters, train every client from its cluster's model, sum, step the server.
@@ -43,7 +44,7 @@ def clustered_fedavg(
       clustering: one model for all, or K.
       aggregator: sums updates; in the clear, or clipped and noised.
       server_optimizer: any optax optimizer.
-      sample_cohort: key -> the round's clients; None takes every client in every round.
+      sample_cohort: (key, round) -> the round's clients; None takes every client in every round.
       map_clients: the map over clients; None chooses by the platform.
 
     Guarantees:
@@ -70,7 +71,7 @@ def clustered_fedavg(
 
     def round(key: jax.Array, state: FederatedState, data: ClientData) -> tuple[FederatedState, RoundInfo]:
         key_cohort, key_train, key_aggregate = jax.random.split(key, 3)
-        cohort, cohort_data = _gather(sample_cohort, key_cohort, data)
+        cohort, cohort_data = _gather(sample_cohort, key_cohort, state.round, data)
         cluster = clustering.assign(state.clustering, state.params, cohort_data, cohort.client)
         start = jax.tree.map(lambda leaf: leaf[cluster], state.params)
 
@@ -97,12 +98,12 @@ def clustered_fedavg(
 
 
 def _gather(
-    sample_cohort: Callable[[jax.Array], Cohort] | None, key: jax.Array, data: ClientData
+    sample_cohort: SampleCohort | None, key: jax.Array, round: jax.Array, data: ClientData
 ) -> tuple[Cohort, ClientData]:
     """The cohort and its data; with every client in it nothing is copied. Empty places have no windows."""
     if sample_cohort is None:
-        return full_participation(len(data.starts))(key), data
-    cohort = sample_cohort(key)
+        return full_participation(len(data.starts))(key, round), data
+    cohort = sample_cohort(key, round)
     chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[cohort.client], data)
     return cohort, chosen._replace(mask=chosen.mask & cohort.active[:, None])
 

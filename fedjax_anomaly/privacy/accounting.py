@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-Sampling = Literal["full", "fixed_size", "poisson"]
+Sampling = Literal["full", "fixed_size", "poisson", "cyclic"]
 Accountant = Literal["PLD", "RDP"]
 
 RDP_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
@@ -20,7 +20,7 @@ class ClientLevelRelease:
       num_clients: C.
       clients_per_round: S, the cohort's size, or its expectation under Poisson sampling.
       sampling: `full`: every client in every round; `fixed_size`: a uniform sample of S without replacement;
-        `poisson`: every client independently with probability S / C.
+        `poisson`: every client independently with probability S / C; `cyclic`: clients take turns in a fixed order.
     """
 
     num_rounds: int
@@ -29,18 +29,31 @@ class ClientLevelRelease:
     sampling: Sampling
 
     @property
+    def min_separation(self) -> int:
+        """Rounds from one turn of a client to its next, at least."""
+        return math.ceil(self.num_clients / self.clients_per_round) if self.sampling == "cyclic" else 1
+
+    @property
+    def participations(self) -> int:
+        """Rounds that one client is in, at most."""
+        return math.ceil(self.num_rounds / self.min_separation)
+
+    @property
     def accountant(self) -> str:
         """Which accountant `epsilon` uses, and for which neighbouring data sets."""
         if self.sampling == "fixed_size":
             return "RDP, one client replaced"
+        if self.sampling == "cyclic":
+            return "PLD, the place of one client emptied"
         return "PLD, one client added or removed"
 
     def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant | None = None) -> float:
         """The epsilon at `delta` after all rounds; infinite without noise.
 
         Full participation and Poisson sampling are accounted by privacy-loss distributions for adding or removing a
-        client. A fixed-size cohort has no tight accounting there; it is accounted by Renyi divergences for replacing
-        a client, which moves the sum by up to twice the clip norm. With `accountant="RDP"` all are accounted by Renyi
+        client, a fixed order for emptying its place, by the turns that one client has and without amplification. A
+        fixed-size cohort has no tight accounting there; it is accounted by Renyi divergences for replacing a client,
+        which moves the sum by up to twice the clip norm. With `accountant="RDP"` all are accounted by Renyi
         divergences, for comparison.
 
         References:
@@ -88,7 +101,7 @@ class ClientLevelRelease:
     def _event(self, noise_multiplier: float):  # noqa: ANN202
         import dp_accounting
 
-        if self.sampling == "full":
+        if self.sampling in ("full", "cyclic"):
             event = dp_accounting.GaussianDpEvent(noise_multiplier)
         elif self.sampling == "poisson":
             rate = self.clients_per_round / self.num_clients
@@ -97,7 +110,7 @@ class ClientLevelRelease:
             event = dp_accounting.SampledWithoutReplacementDpEvent(
                 self.num_clients, self.clients_per_round, dp_accounting.GaussianDpEvent(noise_multiplier / 2.0)
             )
-        return dp_accounting.SelfComposedDpEvent(event, self.num_rounds)
+        return dp_accounting.SelfComposedDpEvent(event, self.participations)
 
 
 def noise_to_clip_ratio(noise_multiplier: float, num_parameters: int, clients_per_sum: float) -> float:

@@ -109,7 +109,7 @@ def test_only_the_cohort_trains():
     data = client_data(SIZES)
     method = algorithm(
         federated.fixed(np.arange(4)),
-        sample_cohort=lambda key: federated.Cohort(jnp.array([2, 0]), jnp.array([True, False])),
+        sample_cohort=lambda key, round: federated.Cohort(jnp.array([2, 0]), jnp.array([True, False])),
     )
     before, after, info = one_round(method, data)
     moved = np.asarray((before.params["center"] != after.params["center"]).any(axis=1))
@@ -119,7 +119,7 @@ def test_only_the_cohort_trains():
 
 def test_a_fixed_size_cohort_is_a_uniform_sample_without_repeats():
     sample = federated.fixed_size_cohort(10, 4)
-    cohorts = np.asarray(jax.vmap(lambda key: sample(key).client)(jax.random.split(jax.random.key(0), 2000)))
+    cohorts = np.asarray(jax.vmap(lambda key: sample(key, 0).client)(jax.random.split(jax.random.key(0), 2000)))
     assert all(len(set(cohort)) == 4 for cohort in cohorts)
     # 800 expected per client, standard deviation below 22: five of them.
     assert np.abs(np.bincount(cohorts.ravel(), minlength=10) - 800).max() < 110
@@ -127,7 +127,7 @@ def test_a_fixed_size_cohort_is_a_uniform_sample_without_repeats():
 
 def test_a_poisson_cohort_draws_every_client_independently():
     sample = federated.poisson_cohort(10, 4)
-    active = np.asarray(jax.vmap(lambda key: sample(key).active)(jax.random.split(jax.random.key(0), 4000)))
+    active = np.asarray(jax.vmap(lambda key: sample(key, 0).active)(jax.random.split(jax.random.key(0), 4000)))
     np.testing.assert_allclose(active.mean(axis=0), 0.4, atol=0.04)
     # Binomial(10, 0.4) has variance 2.4; a cohort of fixed size would have none.
     assert active.sum(axis=1).var() == pytest.approx(2.4, rel=0.15)
