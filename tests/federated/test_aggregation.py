@@ -5,14 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_anomaly.federated.aggregation import private, weighted_sum
+from fedjax_anomaly.federated.adaptive_clipping import adaptively_private
+from fedjax_anomaly.federated.aggregation import private, private_over_rounds, weighted_sum
 from fedjax_anomaly.federated.secure_sum import secure_sum
+from fedjax_anomaly.privacy import AdaptiveClip, correlated_gaussian
 from fedjax_anomaly.privacy.mechanisms import gaussian
 
 PARAMS = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}
 AGGREGATORS = {
     "weighted_sum": lambda: weighted_sum(),
     "private": lambda: private(weighted_sum(), gaussian(1.0, 0.7), divisor=5.0),
+    "adaptively_private": lambda: adaptively_private(weighted_sum(), AdaptiveClip(1.0), 0.7, divisor=5.0),
+    "private_over_rounds": lambda: private_over_rounds(
+        weighted_sum(), correlated_gaussian(1.0, 0.7, (1.0, 0.5, 0.2)), divisor=5.0
+    ),
     "secagg": lambda: secure_sum("secagg", max_weight=5.0, clip=10.0, rounding="stochastic"),
 }
 

@@ -133,7 +133,19 @@ def test_a_poisson_cohort_draws_every_client_independently():
     assert active.sum(axis=1).var() == pytest.approx(2.4, rel=0.15)
 
 
-@pytest.mark.parametrize("sampler", [federated.fixed_size_cohort, federated.poisson_cohort])
+def test_clients_take_turns_in_a_fixed_order():
+    """Seven clients by three: three blocks, of which the last has two empty places."""
+    order = jnp.array([3, 0, 6, 5, 1, 2, 4])
+    cohorts = jax.vmap(lambda number: federated.cyclic_cohort(order, 3)(jax.random.key(0), number))(jnp.arange(8))
+    turns = [np.asarray(cohorts.client[r])[np.asarray(cohorts.active[r])].tolist() for r in range(8)]
+    assert turns == [[3, 0, 6], [5, 1, 2], [4], [3, 0, 6], [5, 1, 2], [4], [3, 0, 6], [5, 1, 2]]
+
+
+def cyclic(num_clients: int, cohort_size: int):
+    return federated.cyclic_cohort(jnp.arange(num_clients), cohort_size)
+
+
+@pytest.mark.parametrize("sampler", [federated.fixed_size_cohort, federated.poisson_cohort, cyclic])
 def test_a_cohort_larger_than_the_federation_is_refused(sampler):
     with pytest.raises(ValueError, match="clients_per_round=5 must lie between 1 and num_clients=4"):
         sampler(4, 5)

@@ -56,6 +56,17 @@ def test_a_fixed_size_cohort_is_accounted_for_replacement():
     assert exact <= release.epsilon(10.0, 1e-3) <= 1.5 * exact
 
 
+def test_a_fixed_order_is_charged_for_the_turns_of_one_client():
+    # 50 rounds of 3 blocks: a client has at most 17 turns. Without sampling, 17 Gaussian releases compose exactly.
+    release = ClientLevelRelease(50, 20, 7, "cyclic")
+    assert (release.min_separation, release.participations) == (3, 17)
+    assert release.epsilon(5.0, 1e-3) == pytest.approx(gaussian_epsilon(5.0 / math.sqrt(17.0), 1e-3), rel=2e-3)
+    # Nothing is gained by who comes when: one turn costs what a round of full participation costs.
+    assert ClientLevelRelease(3, 20, 7, "cyclic").epsilon(5.0, 1e-3) == pytest.approx(
+        ClientLevelRelease(1, 20, 20, "full").epsilon(5.0, 1e-3)
+    )
+
+
 def test_a_smaller_cohort_never_costs_more():
     costs = [ClientLevelRelease(20, 100, s, "fixed_size").epsilon(6.0, 1e-4) for s in (10, 40, 100)]
     assert costs == sorted(costs)
