@@ -70,7 +70,7 @@ def test_a_damaged_config_is_refused(text):
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_parses_and_is_named_after_its_data_set(parsed, preset):
     config = parsed(f"--flagfile={preset}")
-    assert config.dataset == preset.stem.removesuffix("_dp")
+    assert config.dataset == preset.stem.removesuffix("_dp").removesuffix("_client")
     assert (config.dp_unit != "none") == preset.stem.endswith("_dp")
 
 
