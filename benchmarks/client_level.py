@@ -49,10 +49,10 @@ def methods(clip_norm: float) -> list[Method]:
         Method("epsilon_8", "epsilon 8", at_8),
         Method("epsilon_4", "epsilon 4", {"dp_epsilon": 4.0}),
         Method("adaptive", "clip norm follows the median", at_8 | ADAPTIVE),
-        Method("large", "clip norm 10 times as large", at_8 | too_large),
-        Method("large_adaptive", "... and follows the median", at_8 | too_large | ADAPTIVE),
         Method("turns", "clients take turns", at_8 | TURNS),
         Method("turns_correlated", "... with correlated noise", at_8 | TURNS | {"dp_mechanism": "correlated"}),
+        Method("large", "clip norm 10 times as large", at_8 | too_large),
+        Method("large_adaptive", "... and follows the median", at_8 | too_large | ADAPTIVE),
     ]
 
 

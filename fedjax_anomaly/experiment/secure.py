@@ -45,10 +45,13 @@ def check_clusters(config: Config, assignment: np.ndarray) -> None:
     """
     if config.secure_aggregation == "none":
         return
-    if config.cohort_size < 2:
+    smallest = config.cohort_size
+    if config.client_sampling == "cyclic":
+        smallest = config.num_clients % smallest or smallest  # That of the last turn.
+    if smallest < 2:
         raise ValueError(
             f"secure_aggregation={config.secure_aggregation} sums the updates of at least 2 clients in a round, but "
-            f"there is {config.cohort_size}; give more --num_clients or --clients_per_round."
+            f"there is {smallest}; give more --num_clients or --clients_per_round."
         )
     sizes = np.bincount(assignment)
     if (sizes == 1).any():

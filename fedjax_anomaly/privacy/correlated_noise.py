@@ -70,7 +70,7 @@ class CorrelatedRelease(ClientLevelRelease):
 
     strategy: Strategy
 
-    @property
+    @functools.cached_property
     def sensitivity(self) -> float:
         """The most that one client moves C x by, in L2 norm and units of the clip norm, over all of its turns.
 

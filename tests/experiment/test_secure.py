@@ -132,6 +132,7 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     ("settings", "message"),
     [
         ({"clients_per_round": 1}, "sums the updates of at least 2 clients in a round, but there is 1"),
+        ({"clients_per_round": 3, "client_sampling": "cyclic"}, "at least 2 clients in a round, but there is 1"),
         ({"num_clusters": "3"}, r"cannot hide the update of client \d, which has a cluster of its own \(sizes \["),
     ],
 )
