@@ -138,6 +138,9 @@ class Config:
         "in a fixed random order.",
     )
     local_epochs: int = _option(1, "Passes of a client over its own windows in a round.")
+    local_steps: int = _option(
+        0, "For dp_unit=example: local steps in a round, each on a draw of its own; 0 takes local_epochs passes."
+    )
     batch_size: int = _option(64, "Windows per local step.")
     client_optimizer: Literal["sgd", "momentum", "adam", "adamw"] = _option(
         "adam", "Optimizer of local training; its state starts anew in every round."
@@ -149,6 +152,12 @@ class Config:
         0.0, "Step size of the server; 0 takes 1 for fedavg and fedavgm, 0.01 for fedadam and fedyogi."
     )
     server_momentum: float = _option(0.9, "Momentum of fedavgm, first-moment decay of fedadam and fedyogi.")
+    server_adaptivity: float = _option(
+        1e-3, "Tau of fedadam and fedyogi; far below the elements of an update it makes their size irrelevant."
+    )
+    server_schedule: Literal["constant", "cosine"] = _option(
+        "constant", "Whether the server's step size stays, or falls to 0 over num_rounds along half a cosine."
+    )
     num_clusters: str = _option("1", "Number of models; auto picks it from the clients' data summaries.")
     clustering: Literal["similarity", "ifca"] = _option(
         "similarity", "Clients share a model by the similarity of their data, or by which model fits them best (IFCA)."
@@ -164,6 +173,11 @@ class Config:
     )
     dp_delta: float = _option(0.0, "Delta of the guarantee; 0 takes 1e-3 for dp_unit=client and 1e-5 for example.")
     dp_noise_multiplier: float = _option(0.0, "Noise on a sum in units of clip_norm. 0: give dp_epsilon instead.")
+    dp_sampling_rate: float = _option(
+        0.0,
+        "For dp_unit=example: probability with which a local step draws each window, the same at every client; 0 takes "
+        "batch_size over the client's windows.",
+    )
     clip_norm: float = _option(
         1.0, "Bound on the L2 norm of one client's update, or one window's gradient, under differential privacy."
     )
@@ -295,6 +309,25 @@ class Config:
                 f"dp_unit={self.dp_unit} needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
                 f"{_flag_text(noise) or 'neither'}."
             )
+        if not 0.0 <= self.dp_sampling_rate <= 1.0:
+            raise ValueError(f"dp_sampling_rate={self.dp_sampling_rate} must lie in [0, 1].")
+        if self._is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
+            raise ValueError(
+                f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
+                f"{self.server_optimizer}; leave it out, or give --server_optimizer=fedadam."
+            )
+        for name in ("dp_sampling_rate", "local_steps"):
+            if getattr(self, name) and self.dp_unit != "example":
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect with dp_unit={self.dp_unit}; leave it out, or give "
+                    "--dp_unit=example."
+                )
+        for name, replaced in {"dp_sampling_rate": "batch_size", "local_steps": "local_epochs"}.items():
+            if getattr(self, name) and self._is_changed(replaced):
+                raise ValueError(
+                    f"{replaced}={getattr(self, replaced)} has no effect with {name}={getattr(self, name)}; leave "
+                    "one of them out."
+                )
         if self.dp_unit == "example" and self.clustering == "ifca":
             raise ValueError(
                 "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
@@ -428,6 +461,7 @@ _AT_LEAST |= dict.fromkeys(
         "window_stride",
         "scoring_stride",
         "clients_per_round",
+        "local_steps",
         "proximal_mu",
         "server_learning_rate",
         "server_momentum",
@@ -445,6 +479,7 @@ _POSITIVE = (
     "encoding_clip",
     "deviation_floor",
     "learning_rate",
+    "server_adaptivity",
     "clip_norm",
     "clip_learning_rate",
     "secagg_clip",

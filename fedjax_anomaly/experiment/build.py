@@ -178,7 +178,13 @@ def build_algorithm(
             max_windows or federation.train.mask.shape[1],
             mesh,
         ),
-        optimizers.server_optimizer(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+        optimizers.server_optimizer(
+            config.server_optimizer,
+            config.server_learning_rate,
+            config.server_momentum,
+            adaptivity=config.server_adaptivity,
+            decay_rounds=config.num_rounds if config.server_schedule == "cosine" else 0,
+        ),
         sample_cohort=_cohort(config, config.seed if seed is None else seed),
         map_clients=map_clients,
     )
@@ -308,6 +314,7 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
     if config.dp_unit != "example":
         return local_training(model.loss, optimizer, **settings)
     mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
+    settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
     return private_local_training(model.loss, optimizer, mechanism, **settings)
 
 

@@ -13,7 +13,7 @@ from fedjax_anomaly.experiment.central_privacy import client_mechanisms
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease
-from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease, sampling_rate
+from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.warning_signs import noise_warning
 
@@ -137,7 +137,7 @@ def _of_examples(release: ExampleLevelRelease, plan: PrivacyPlan, config: Config
         release.client_epsilons(plan.noise_multiplier, config.dp_delta, accountant) for accountant in ("PLD", "RDP")
     )
     sizes = release.num_windows
-    rates = [sampling_rate(release.batch_size, size) for size in sizes]
+    rates = [release.rate(size) for size in sizes]
     steps = [release.steps(size) for size in sizes]
     words = (
         f"Gaussian noise of standard deviation {plan.noise_multiplier * config.clip_norm:.3g} on the sum of the "

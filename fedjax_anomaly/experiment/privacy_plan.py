@@ -45,7 +45,14 @@ def plan_privacy(
         return None
     release: ClientLevelRelease | ExampleLevelRelease
     if config.dp_unit == "example":
-        release = ExampleLevelRelease(config.num_rounds, num_windows, config.batch_size, config.local_epochs)
+        release = ExampleLevelRelease(
+            config.num_rounds,
+            num_windows,
+            config.batch_size,
+            config.local_epochs,
+            fixed_rate=config.dp_sampling_rate,
+            local_steps=config.local_steps,
+        )
         per_sum = _windows_per_sum(release, num_clusters)
     else:
         release = client_release(config)
@@ -60,12 +67,13 @@ def plan_privacy(
 def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:
     """Windows that would have to be averaged in one noisy sum for as little noise as a round's mean gradient has.
 
-    A client's mean gradient over its steps has the noise of one sum of B windows divided by the root of its steps; the
-    round weights clients by their windows.
+    A client's mean gradient over its steps has the noise of one sum of its expected batch divided by the root of its
+    steps; the round weights clients by their windows.
     """
+    one_round = dataclasses.replace(release, num_rounds=1)
     sizes = np.asarray(release.num_windows, np.float64)
-    steps = release.local_epochs * np.ceil(sizes / release.batch_size)
-    variance = np.square(sizes / sizes.sum() / np.minimum(sizes, release.batch_size)) / steps
+    steps, rates = (np.asarray([of(n) for n in release.num_windows]) for of in (one_round.steps, one_round.rate))
+    variance = np.square(sizes / sizes.sum() / (rates * sizes)) / steps
     return 1.0 / math.sqrt(variance.sum() * num_clusters)
 
 

@@ -1,9 +1,11 @@
 """Local training by DP-SGD: Poisson-sampled batches, a clipped gradient per window, noise on every sum."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.federated.algorithm import ClientUpdate, TrainClient
@@ -20,15 +22,18 @@ def private_local_training(
     window_length: int,
     batch_size: int,
     local_epochs: int = 1,
+    sampling_rate: float = 0.0,
+    local_steps: int = 0,
     proximal_mu: float | jax.Array = 0.0,
     microbatch_size: int | None = None,
 ) -> TrainClient:
     """Builds the function that trains one client with differential privacy for each of its windows.
 
-    A client of N windows, a number that is public, takes `local_epochs * ceil(N / B)` steps. Each step draws every
-    window by itself with probability q = min(1, B / N), clips the gradient of each, sums, adds noise to the sum and
-    divides by the public expected batch size q N; an empty batch is noise only and a step all the same. What leaves the
-    client is a function of these noisy sums, so the guarantee needs no trust in the server or in other clients.
+    A client of N windows, a number that is public, takes `local_epochs * ceil(1 / q)` steps, or `local_steps`. Each
+    step draws every window by itself with probability q, which is min(1, B / N) or given as `sampling_rate`, clips the
+    gradient of each, sums, adds noise to the sum and divides by the public expected batch size q N; an empty batch is
+    noise only and a step all the same. What leaves the client is a function of these noisy sums, so the guarantee needs
+    no trust in the server or in other clients.
 
     There is a place for every window of the client in a batch, so no draw is truncated. The batch is processed in
     microbatches and only those that hold a window are run: a step costs what it drew, and memory what a microbatch
@@ -40,14 +45,17 @@ def private_local_training(
       mechanism: clips a window's gradient and adds noise to the sum of a batch; see `privacy.gaussian`.
       window_length: T.
       batch_size: B, the expected number of windows of a step; a client with fewer takes all of its windows.
-      local_epochs: `ceil(N / B)` steps each.
+      local_epochs: `ceil(1 / q)` steps each.
+      sampling_rate: q of every client, whatever its size; 0 goes by `batch_size`.
+      local_steps: steps of every client; 0 goes by `local_epochs`.
       proximal_mu: weight of FedProx's term; it sees no window and is added after the noise; may be traced.
       microbatch_size: windows whose gradients are in memory at once; None takes 8 on CPU, which stay in the cache,
         and 256 on an accelerator.
 
     Returns:
       (key, parameters, one client's data) -> its update. The update's `loss` is the mean over the windows drawn in the
-      last epoch; it is for the log, has no noise, and is outside of the guarantee.
+      last epoch, or in all steps where `local_steps` are given; it is for the log, has no noise, and is outside of the
+      guarantee.
 
     Guarantees:
       The sum before noise is that of the clipped gradients (test:
@@ -68,6 +76,11 @@ def private_local_training(
     for name, value in (positive | {"microbatch_size": microbatch_size}).items():
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+    if not 0.0 <= sampling_rate <= 1.0 or local_steps < 0:
+        raise ValueError(
+            f"sampling_rate={sampling_rate} must lie in [0, 1] and local_steps={local_steps} be at least 0; 0 goes by "
+            "batch_size and local_epochs."
+        )
 
     def window_gradient(params: PyTree, window: jax.Array, key: jax.Array) -> tuple[jax.Array, PyTree]:
         value, gradient = jax.value_and_grad(lambda p: loss(p, window[None], key)[0])(params)
@@ -92,43 +105,47 @@ def private_local_training(
 
     def train_client(key: jax.Array, start: PyTree, data: ClientData) -> ClientUpdate:
         num_windows = jnp.sum(data.mask.astype(jnp.int32))
-        epoch_steps = (num_windows + batch_size - 1) // batch_size
-        expected_batch = jnp.clip(num_windows, 1, batch_size).astype(jnp.float32)
+        size = jnp.maximum(num_windows, 1).astype(jnp.float32)
+        if sampling_rate:
+            rate, epoch_steps = jnp.float32(sampling_rate), jnp.int32(math.ceil(1.0 / sampling_rate))
+        else:
+            rate = jnp.minimum(jnp.float32(batch_size) / size, 1.0)
+            epoch_steps = (num_windows + batch_size - 1) // batch_size
+        num_steps = jnp.where(num_windows > 0, local_steps or local_epochs * epoch_steps, 0)
+        log_from = 0 if local_steps else num_steps - epoch_steps
 
         def step(i: jax.Array, carry: tuple[PyTree, PyTree, jax.Array]) -> tuple[PyTree, PyTree, jax.Array]:
             params, optimizer_state, log = carry
             key_draw, key_loss, key_noise = jax.random.split(jax.random.fold_in(key, i), 3)
-            drawn = draw_windows(key_draw, data.mask, batch_size)
+            drawn = draw_windows(key_draw, data.mask, rate)
             total, loss_sum = gradient_sum(params, data, drawn, key_loss)
-            gradient = optax.tree.scale(1.0 / expected_batch, mechanism.add_noise(key_noise, total))
+            gradient = optax.tree.scale(1.0 / (rate * size), mechanism.add_noise(key_noise, total))
             if not (isinstance(proximal_mu, float) and proximal_mu == 0.0):
                 gradient = optax.tree.add_scale(gradient, proximal_mu, optax.tree.sub(params, start))
             updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-            in_last_epoch = (i >= (local_epochs - 1) * epoch_steps).astype(jnp.float32)
+            in_last_epoch = (i >= log_from).astype(jnp.float32)
             log += in_last_epoch * jnp.stack([loss_sum, jnp.sum(drawn.astype(jnp.float32))])
             return optax.apply_updates(params, updates), optimizer_state, log
 
         carry = (start, optimizer.init(start), jnp.zeros(2))
-        params, _, log = jax.lax.fori_loop(0, local_epochs * epoch_steps, step, carry)
+        params, _, log = jax.lax.fori_loop(0, num_steps, step, carry)
         delta = optax.tree.sub(params, start)
         return ClientUpdate(delta, num_windows.astype(jnp.float32), log[0] / jnp.maximum(log[1], 1.0))
 
     return train_client
 
 
-def draw_windows(key: jax.Array, mask: Bool[jax.Array, " N"], batch_size: int) -> Bool[jax.Array, " N"]:
-    """Draws each real window by itself with probability B / N; all of them where N is at most B.
+def draw_windows(key: jax.Array, mask: Bool[jax.Array, " N"], rate: Float[jax.Array, ""]) -> Bool[jax.Array, " N"]:
+    """Draws each real window by itself with probability q; all of them where it is 1.
 
-    A window is drawn where 32 random bits are below B / N of their range: the probability is B / N as float32, or below
-    it by less than 2^-32, and `privacy.sampling_rate` tells the accountant the same float32.
+    A window is drawn where 32 random bits are below q of their range: the probability is q as float32, or below it by
+    less than 2^-32, and the accountant is told the same float32.
 
     Args:
       key: of one step.
       mask: True for a real window.
-      batch_size: B.
+      rate: q in (0, 1].
     """
-    num_windows = jnp.sum(mask.astype(jnp.int32))
-    rate = jnp.float32(batch_size) / jnp.maximum(num_windows, 1).astype(jnp.float32)
     bound = (jnp.where(rate < 1.0, rate, 0.0) * 2.0**32).astype(jnp.uint32)
     below = jax.random.bits(key, mask.shape, jnp.uint32) < bound
     return mask & (below | (rate >= 1.0))

@@ -34,22 +34,31 @@ class ExampleLevelRelease:
       num_rounds: R.
       num_windows: N of each client.
       batch_size: B, expected; every step draws each window by itself with probability `sampling_rate(B, N)`.
-      local_epochs: of a round, `ceil(N / B)` steps each.
+      local_epochs: of a round, `ceil(1 / q)` steps each.
+      fixed_rate: q of every client, in place of that by `batch_size`; 0 for none.
+      local_steps: of every client in a round, in place of those by `local_epochs`; 0 for none.
     """
 
     num_rounds: int
     num_windows: tuple[int, ...]
     batch_size: int
     local_epochs: int
+    fixed_rate: float = 0.0
+    local_steps: int = 0
+
+    def rate(self, num_windows: int) -> float:
+        """q, the probability that a step of a client of `num_windows` windows draws one of them."""
+        return float(np.float32(self.fixed_rate)) if self.fixed_rate else sampling_rate(self.batch_size, num_windows)
 
     def steps(self, num_windows: int) -> int:
         """Noisy sums that a client of `num_windows` windows releases in all rounds."""
-        return self.num_rounds * self.local_epochs * math.ceil(num_windows / self.batch_size)
+        epoch = math.ceil(1.0 / self.fixed_rate) if self.fixed_rate else math.ceil(num_windows / self.batch_size)
+        return self.num_rounds * (self.local_steps or self.local_epochs * epoch)
 
     @property
     def sampling(self) -> Sampling:
         """`poisson` where any client draws its batches, `full` where all take all their windows in every step."""
-        return "poisson" if max(self.num_windows) > self.batch_size else "full"
+        return "poisson" if self.rate(max(self.num_windows)) < 1.0 else "full"
 
     @property
     def accountant(self) -> str:
@@ -73,8 +82,7 @@ class ExampleLevelRelease:
         """
         check_delta(delta)
         return tuple(
-            epsilon_of_steps(accountant, noise_multiplier, sampling_rate(self.batch_size, n), self.steps(n), delta)
-            for n in self.num_windows
+            epsilon_of_steps(accountant, noise_multiplier, self.rate(n), self.steps(n), delta) for n in self.num_windows
         )
 
     def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant | None = None) -> float:

@@ -111,6 +111,18 @@ def test_there_is_a_preset_for_every_data_set():
             {"dp_unit": "client", "dp_epsilon": 1.0, "method": "local_only"},
             "dp_unit=client has no effect with method=local_only",
         ),
+        ({"dp_sampling_rate": 0.1}, "dp_sampling_rate=0.1 has no effect with dp_unit=none; leave it out, or give"),
+        ({"local_steps": 2, "dp_unit": "client", "dp_epsilon": 1.0}, "local_steps=2 has no effect with dp_unit=client"),
+        ({"dp_unit": "example", "dp_epsilon": 1.0, "dp_sampling_rate": 1.1}, "dp_sampling_rate=1.1 must lie in [0, 1]"),
+        (
+            {"dp_unit": "example", "dp_epsilon": 1.0, "dp_sampling_rate": 0.1, "batch_size": 8},
+            "batch_size=8 has no effect with dp_sampling_rate=0.1; leave one of them out",
+        ),
+        (
+            {"dp_unit": "example", "dp_epsilon": 1.0, "local_steps": 1, "local_epochs": 2},
+            "local_epochs=2 has no effect with local_steps=1",
+        ),
+        ({"server_adaptivity": 1e-6}, "server_adaptivity=1e-06 has no effect with server_optimizer=fedavg"),
         (
             {"dp_unit": "example", "dp_epsilon": 1.0, "clustering": "ifca", "num_clusters": "2"},
             "clustering=ifca looks at every client's windows in every round without noise",

@@ -100,6 +100,26 @@ def test_fedyogi_moves_against_the_gradient_and_differs_from_fedadam():
     assert (moves["fedadam"] != moves["fedyogi"]).any()
 
 
+def test_the_server_step_decays_along_half_a_cosine(optax_promotion):
+    server = server_optimizer("fedavg", 0.4, decay_rounds=4)
+    state, steps = server.init(jnp.zeros(())), []
+    for _ in range(5):
+        update, state = server.update(jnp.ones(()), state)
+        steps.append(-float(update))
+    # 0.4 (1 + cos(pi r / 4)) / 2 in round r.
+    np.testing.assert_allclose(steps, [0.4 * (1 + np.cos(np.pi * r / 4)) / 2 for r in range(5)], atol=1e-7)
+
+
+def test_an_adaptivity_far_below_the_update_makes_its_size_irrelevant(optax_promotion):
+    def first_step(size: float, adaptivity: float) -> float:
+        server = server_optimizer("fedadam", 0.01, adaptivity=adaptivity)
+        return -float(server.update(jnp.full((), size), server.init(jnp.zeros(())))[0])
+
+    # Adam's first step is the learning rate times u / (|u| + tau), whatever its decays.
+    assert first_step(1e-4, 1e-9) == pytest.approx(0.01, rel=1e-4)
+    assert first_step(1e-4, 1e-3) == pytest.approx(0.01 * 1e-4 / 1.1e-3, rel=1e-4)
+
+
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="optimizer 'lion' is unknown; the choices are fedavg"):
         server_optimizer("lion")

@@ -114,7 +114,8 @@ def draws(num_windows, batch_size, padding=9, count=4000) -> np.ndarray:
     """Bool[count, N + padding], one draw per key."""
     mask = jnp.arange(num_windows + padding) < num_windows
     keys = jax.random.split(jax.random.key(5), count)
-    return np.asarray(jax.jit(jax.vmap(lambda key: draw_windows(key, mask, batch_size)))(keys))
+    rate = jnp.float32(sampling_rate(batch_size, num_windows))
+    return np.asarray(jax.jit(jax.vmap(lambda key: draw_windows(key, mask, rate)))(keys))
 
 
 def test_windows_are_drawn_independently_with_the_rate_of_the_accountant():
@@ -151,28 +152,42 @@ def test_the_accountant_is_told_at_least_the_rate_of_the_sampler(batch_size, num
     assert sampler == pytest.approx(batch_size / num_windows, rel=1e-6, abs=2**-32)
 
 
-@pytest.mark.parametrize("microbatch_size", [3, 32, 128])
-def test_every_drawn_window_counts_once_in_its_step(microbatch_size):
-    """Window n is the n-th unit vector and the loss linear, so the update counts how often each window was drawn."""
-    size, batch_size = 100, 25
+def count_of_draws(steps, **settings) -> tuple[np.ndarray, np.ndarray]:
+    """How often each of 100 windows was drawn in training at rate 1/4, found and by the keys of the steps.
+
+    Window n is the n-th unit vector and the loss linear, so the update counts how often each window was drawn.
+    """
+    size, rate = 100, 0.25
     data = ClientData(jnp.eye(size), jnp.arange(size), jnp.ones(size, bool))
     update = private_local_training(
         lambda params, windows, key: jnp.sum(windows[:, 0] * params[None], axis=-1),
         optax.sgd(1.0),
         gaussian(UNCLIPPED, 0.0),
         window_length=1,
-        batch_size=batch_size,
-        local_epochs=10,
-        microbatch_size=microbatch_size,
+        **settings,
     )(jax.random.key(3), jnp.zeros(size), data)
-    counts = -batch_size * np.asarray(update.delta)
     expected = np.zeros(size)
-    for step in range(10 * 4):
+    for step in range(steps):
         key_draw, _, _ = jax.random.split(jax.random.fold_in(jax.random.key(3), step), 3)
-        expected += np.asarray(draw_windows(key_draw, data.mask, batch_size))
-    np.testing.assert_allclose(counts, expected, atol=1e-4)
+        expected += np.asarray(draw_windows(key_draw, data.mask, jnp.float32(rate)))
+    return -rate * size * np.asarray(update.delta), expected
+
+
+@pytest.mark.parametrize("microbatch_size", [3, 32, 128])
+def test_every_drawn_window_counts_once_in_its_step(microbatch_size):
+    found, expected = count_of_draws(10 * 4, batch_size=25, local_epochs=10, microbatch_size=microbatch_size)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
     # Epochs over a shuffled order, which no accountant of Poisson sampling may be told of, would count 10 for each.
     assert 2.0 < expected.var() < 20.0
+
+
+def test_the_rate_and_the_steps_can_be_given():
+    """Batch size and epochs, which ask for another rate and for other steps, have no say then."""
+    for steps, given in ((4, {}), (3, {"local_steps": 3})):
+        found, expected = count_of_draws(steps, batch_size=7, sampling_rate=0.25, **given)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    with pytest.raises(ValueError, match=r"sampling_rate=1\.5 must lie in \[0, 1\]"):
+        count_of_draws(1, batch_size=7, sampling_rate=1.5)
 
 
 def test_without_noise_and_clipping_a_full_batch_is_plain_gradient_descent():

@@ -109,6 +109,17 @@ def test_one_sampled_step_equals_numerical_integration(noise_multiplier, batch_s
     assert exact - 1e-4 <= found <= exact * 1.002 + 1e-3
 
 
+def test_a_given_rate_makes_all_clients_alike():
+    release = dataclasses.replace(SILOS, fixed_rate=0.1)
+    # An epoch is ceil(1 / 0.1) = 10 steps at every client; 20 rounds of 2 epochs.
+    assert [release.steps(size) for size in SILOS.num_windows] == [400] * 5
+    assert dataclasses.replace(release, local_steps=3).steps(64) == 60
+    expected = epsilon_of_steps("PLD", 1.0, float(np.float32(0.1)), 400, 1e-5)
+    assert release.client_epsilons(1.0, 1e-5) == (expected,) * 5
+    assert release.sampling == "poisson"
+    assert dataclasses.replace(SILOS, fixed_rate=1.0).sampling == "full"
+
+
 def test_each_client_is_accounted_by_its_own_rate_and_steps():
     of_clients = SILOS.client_epsilons(1.0, 1e-5)
     alone = [dataclasses.replace(SILOS, num_windows=(size,)).epsilon(1.0, 1e-5) for size in SILOS.num_windows]
