@@ -168,6 +168,11 @@ class Config:
         "What differential privacy protects: nothing, everything that one client holds, or one training window, whose "
         "client adds the noise itself.",
     )
+    dp_trust: Literal["central", "distributed", "local"] = _option(
+        "central",
+        "Who adds the noise of dp_unit=client: the server to the sum, every client its share of it before the secure "
+        "sum (distributed), or every client all of it to its own update (local).",
+    )
     dp_epsilon: float = _option(
         0.0, "Target epsilon; the noise is calibrated to it. 0: give dp_noise_multiplier instead."
     )
@@ -333,6 +338,8 @@ class Config:
                 "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
                 "dp_unit=example would cover; give --clustering=similarity."
             )
+        if self.dp_trust != "central":
+            self._check_trust()
         if self._is_changed("secagg_clip") and (self.secure_aggregation == "none" or self.dp_unit == "client"):
             way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
             raise ValueError(
@@ -367,6 +374,32 @@ class Config:
                 f"dp_mechanism=correlated has no valid accounting with client_sampling={self.client_sampling}: a "
                 "client may be drawn in any rounds, so that its parts add up; give --client_sampling=cyclic, or "
                 "--dp_mechanism=gaussian."
+            )
+
+    def _check_trust(self) -> None:
+        given = f"dp_trust={self.dp_trust}"
+        if self.dp_unit != "client":
+            raise ValueError(
+                f"{given} has no effect with dp_unit={self.dp_unit}, under which updates get no noise; leave it out, "
+                "or give --dp_unit=client."
+            )
+        if (self.secure_aggregation == "none") == (self.dp_trust == "distributed"):
+            reason, way_out = {
+                "distributed": ("puts a share of the noise into every update, which only a secure sum hides", "secagg"),
+                "local": ("leaves a secure sum nothing to hide, at more noise than --dp_trust=distributed", "none"),
+            }[self.dp_trust]
+            raise ValueError(f"{given} {reason}; give --secure_aggregation={way_out}.")
+        at_the_server = {"dp_mechanism": "correlated", "clip_quantile": self.clip_quantile, "client_sampling": "cyclic"}
+        for name, value in at_the_server.items():
+            if self._is_changed(name) and getattr(self, name) == value:
+                raise ValueError(
+                    f"{name}={value} is accounted for noise that the server adds, not for {given}; leave it out, or "
+                    "give --dp_trust=central."
+                )
+        if self.clustering == "ifca":
+            raise ValueError(
+                f"clustering=ifca shows the server in every round which model fits a client best, without noise, which "
+                f"no epsilon of {given} would cover; give --clustering=similarity."
             )
 
     def members(self) -> list["Config"]:

@@ -21,6 +21,7 @@ from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment import secure
 from fedjax_anomaly.experiment.central_privacy import private_aggregator
+from fedjax_anomaly.experiment.noise_trust import aggregator_of_clients
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan, plan_privacy, training_stride
 from fedjax_anomaly.federated import aggregation, clustering, optimizers
 from fedjax_anomaly.federated.algorithm import (
@@ -35,6 +36,7 @@ from fedjax_anomaly.federated.algorithm import (
     poisson_cohort,
 )
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
+from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import ClientMap, client_map, clients_mesh
 from fedjax_anomaly.federated.private_local_training import private_local_training
@@ -107,7 +109,7 @@ def build(
     num_clusters = clusters.num_clusters
     train = pooled(federation.train) if centralized else federation.train
     num_windows = tuple(np.sum(train.mask, axis=1).tolist())
-    privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters)
+    privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters, assignment)
     mesh = clients_mesh()
     map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
     algorithm = build_algorithm(config, federation, model, clusters, map_clients, tunables(config, privacy), mesh=mesh)
@@ -311,9 +313,11 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
         "local_epochs": config.local_epochs,
         "proximal_mu": tuned.proximal_mu,
     }
-    if config.dp_unit != "example":
+    if config.dp_unit != "example" and config.dp_trust != "local":
         return local_training(model.loss, optimizer, **settings)
     mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
+    if config.dp_trust == "local":
+        return locally_private(local_training(model.loss, optimizer, **settings), mechanism)
     settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
     return private_local_training(model.loss, optimizer, mechanism, **settings)
 
@@ -325,6 +329,9 @@ def _aggregator(
     max_windows: int,
     mesh: Mesh | None,
 ) -> Aggregator:
+    divisor = config.cohort_size / num_clusters
+    if config.dp_trust != "central":
+        return aggregator_of_clients(config, noise_multiplier, divisor, mesh)
     in_the_clear = config.secure_aggregation == "none"
     inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)
     if config.dp_unit != "client":

@@ -10,6 +10,7 @@ from typing import Any
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.central_privacy import client_mechanisms
+from fedjax_anomaly.experiment.noise_trust import assumptions, statement_of_clients, trust_in_words
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease
@@ -51,12 +52,14 @@ def statement(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None
         "accountant": release.accountant,
         "noise_to_clip_ratio": plan.noise_to_clip_ratio,
         "not_covered": not_covered(config),
-        "assumes": list(_ASSUMES),
+        "assumes": [_ASSUMES[0], assumptions(config, otherwise=_ASSUMES[1])],
     }
     if isinstance(release, ClientLevelRelease):
         own = _of_clients(release, plan, config, experiment.num_clusters)
-    else:
+    elif isinstance(release, ExampleLevelRelease):
         own = _of_examples(release, plan, config)
+    else:
+        own = statement_of_clients(release, plan.noise_multiplier, config, _finite)
     return unit_and_trust(experiment) | common | own
 
 
@@ -95,6 +98,8 @@ def unit_and_trust(experiment: Experiment) -> dict[str, str]:
     if config.dp_unit == "client":
         words = "one client with everything that it holds"
         trust = f"central: the server sees {server_sees(config)}, and adds the noise to the sum"
+        if config.dp_trust != "central":
+            words, trust = f"{words}: that it takes part is public", trust_in_words(config)
     else:
         length = experiment.federation.window_length
         rows = "one training record" if length == 1 else f"one training window of {length} records, without overlap"
@@ -109,6 +114,8 @@ def not_covered(config: Config) -> list[str]:
     lists = ["the sums and the counts of categories that the encoding is fitted on"]
     lists += [f"the {by} that clients are clustered by"] if clustered else []
     lists += ["the held-out scores that set the thresholds"]
+    if config.dp_trust == "local":
+        return [*lists, "the losses in the log"]
     if config.dp_unit == "client":
         return [*lists, "the losses and the norms of updates in the log"]
     return [

@@ -7,8 +7,13 @@ import numpy as np
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.central_privacy import client_release, update_noise_multiplier
+from fedjax_anomaly.experiment.noise_trust import check_noise, release_of_clients
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+from fedjax_anomaly.privacy.distributed_accounting import DistributedRelease
 from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease
+from fedjax_anomaly.privacy.local_accounting import LocalRelease
+
+Release = ClientLevelRelease | ExampleLevelRelease | LocalRelease | DistributedRelease
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +27,13 @@ class PrivacyPlan:
         units of the clip norm.
     """
 
-    release: ClientLevelRelease | ExampleLevelRelease
+    release: Release
     noise_multiplier: float
     noise_to_clip_ratio: float
 
 
 def plan_privacy(
-    config: Config, num_windows: tuple[int, ...], num_parameters: int, num_clusters: int
+    config: Config, num_windows: tuple[int, ...], num_parameters: int, num_clusters: int, assignment: np.ndarray
 ) -> PrivacyPlan | None:
     """The plan of a run, with the noise calibrated where a target is given; None without differential privacy.
 
@@ -37,13 +42,14 @@ def plan_privacy(
       num_windows: training windows of each client, or of the one pool.
       num_parameters: of one model.
       num_clusters: K.
+      assignment: Int[C], who shares a model from the start.
 
     Raises:
-      ValueError: when the target is out of range.
+      ValueError: when the target is out of range, or there is no valid accounting for the noise.
     """
     if config.dp_unit == "none":
         return None
-    release: ClientLevelRelease | ExampleLevelRelease
+    release: Release
     if config.dp_unit == "example":
         release = ExampleLevelRelease(
             config.num_rounds,
@@ -55,9 +61,15 @@ def plan_privacy(
         )
         per_sum = _windows_per_sum(release, num_clusters)
     else:
-        release = client_release(config)
+        if config.dp_trust == "central":
+            release = client_release(config)
+        else:
+            release = release_of_clients(config, num_parameters, assignment)
         per_sum = config.cohort_size / num_clusters
+        if config.dp_trust == "local":  # Of independent noise on each of so many updates.
+            per_sum = math.sqrt(per_sum)
     noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
+    check_noise(config, noise_multiplier)
     on_a_sum = noise_multiplier
     if isinstance(release, ClientLevelRelease):
         on_a_sum = update_noise_multiplier(config, release, noise_multiplier, per_sum)

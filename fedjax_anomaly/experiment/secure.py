@@ -125,9 +125,11 @@ def server_sees(config: Config) -> str:
     if config.method != "federated":
         return "all training rows"
     if config.secure_aggregation == "none":
-        return "each client's update, and its number of windows"
+        local = config.dp_trust == "local"
+        return "each client's noisy update" if local else "each client's update, and its number of windows"
     summed = "clipped updates" if config.dp_unit == "client" else "updates and of the numbers of windows"
+    what = "noisy sum" if config.dp_trust == "distributed" else "sum"
     return (
-        f"the sum of the {summed} of the clients that share a model, and who took part; no single client's update "
+        f"the {what} of the {summed} of the clients that share a model, and who took part; no single client's update "
         "(simulated in one process: see docs/privacy.md)"
     )

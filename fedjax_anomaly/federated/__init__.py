@@ -1,7 +1,7 @@
 """Federated algorithms as pairs of pure functions, and a run as a scan over rounds."""
 
 from fedjax_anomaly.federated.adaptive_clipping import adaptively_private
-from fedjax_anomaly.federated.aggregation import private, private_over_rounds, weighted_sum
+from fedjax_anomaly.federated.aggregation import divided_by, private, private_over_rounds, weighted_sum
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
     ClientUpdate,
@@ -19,6 +19,8 @@ from fedjax_anomaly.federated.algorithm import (
 )
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.clustering import data_summaries, fixed, ifca, similarity_assignment, single
+from fedjax_anomaly.federated.distributed_noise import distributed_noise
+from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
 from fedjax_anomaly.federated.private_local_training import private_local_training
@@ -40,11 +42,14 @@ __all__ = [
     "clustered_fedavg",
     "cyclic_cohort",
     "data_summaries",
+    "distributed_noise",
+    "divided_by",
     "fixed",
     "fixed_size_cohort",
     "full_participation",
     "ifca",
     "local_training",
+    "locally_private",
     "poisson_cohort",
     "private",
     "private_local_training",

@@ -1,4 +1,4 @@
-"""How updates become a sum: in the clear, or clipped and noised."""
+"""How updates become a sum: in the clear, clipped and noised, or private before they get here."""
 
 from collections.abc import Callable
 
@@ -40,8 +40,7 @@ def private(inner: Aggregator, mechanism: PrivacyMechanism, divisor: float) -> A
     References:
       McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models", algorithm 1.
     """
-    if divisor <= 0:
-        raise ValueError(f"divisor={divisor} must be positive.")
+    check_divisor(divisor)
 
     def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
         key_inner, key_noise = jax.random.split(key)
@@ -68,8 +67,7 @@ def private_over_rounds(inner: Aggregator, mechanism: CorrelatedMechanism, divis
     References:
       Kairouz et al. 2021, "Practical and Private (Deep) Learning without Sampling or Shuffling", algorithm 1.
     """
-    if divisor <= 0:
-        raise ValueError(f"divisor={divisor} must be positive.")
+    check_divisor(divisor)
 
     def init(params: PyTree) -> tuple[PyTree, PyTree]:
         return inner.init(params), mechanism.init_noise(params)
@@ -96,3 +94,28 @@ def _clipped_sum(
     """The sum of the clipped updates of all that take part, each of weight 1."""
     participates = (weights > 0.0).astype(weights.dtype)
     return inner.aggregate(key, state, jax.vmap(clip)(updates), participates)
+
+
+def divided_by(inner: Aggregator, divisor: float) -> Aggregator:
+    """The sum of updates that are private already, over a public constant; every participant counts the same.
+
+    Args:
+      inner: sums the updates.
+      divisor: the public constant, the expected number of participants of one cluster.
+
+    Raises:
+      ValueError: when `divisor` is not positive.
+    """
+    check_divisor(divisor)
+
+    def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
+        state, summed = inner.aggregate(key, state, updates, (weights > 0.0).astype(weights.dtype))
+        return state, WeightedSum(summed.total, jnp.asarray(divisor, weights.dtype))
+
+    return Aggregator(inner.init, aggregate, inner.report)
+
+
+def check_divisor(divisor: float) -> None:
+    """Raises ValueError for a divisor that is not positive."""
+    if divisor <= 0:
+        raise ValueError(f"divisor={divisor} must be positive.")

@@ -1,6 +1,6 @@
 """The weighted sum by secure aggregation: the server adds up masked integers and learns their sum only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int, UInt
+from jaxtyping import Bool, Float, Int, UInt
 
 from fedjax_anomaly.federated.algorithm import Aggregator, WeightedSum
 from fedjax_anomaly.federated.parallel import CLIENTS_AXIS
@@ -89,22 +89,16 @@ def secure_sum(
         num_places = len(weights)
         values = quantize.fixed_point(clip * max_weight, num_places)
         counts = quantize.fixed_point(max_weight, num_places)
-        vectors, unravel = _flat(updates, weights)
+        vectors, unravel = flat_updates(updates, weights)
         codes, clipped = quantize.encode(values, vectors, rounding, key_round)
         weight_codes, heavy = quantize.encode(counts, jnp.maximum(weights, 0.0), "nearest", key_round)
 
-        around = masking.ring(key_masks, weights > 0.0, mask_graph(protocol, num_places))
-        sent = jnp.arange(num_places) < around.size
-        if dropout_rate:
-            sent &= jax.random.bernoulli(key_drop, 1.0 - dropout_rate, (num_places,))
         plain = jnp.concatenate([codes, weight_codes[:, None]], axis=1)
-        messages = masking.mask(around, _by_coordinate(plain, mesh))
-        total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
-        total = _everywhere(masking.unmask(around, total, sent), mesh)
-
+        stays = jax.random.bernoulli(key_drop, 1.0 - dropout_rate, (num_places,)) if dropout_rate else True
+        total, around, sent = masked_sum(key_masks, plain, weights > 0.0, protocol, stays=stays, mesh=mesh)
         released = masking.recoverable(around, sent)
         num_sent = jnp.sum(sent, dtype=jnp.int32)
-        total = jnp.where(released, total[: plain.shape[1]], 0)
+        total = jnp.where(released, total, 0)
         update, outside = quantize.decode(values, total[:-1], num_sent)
         weight, heavier = quantize.decode(counts, total[-1], num_sent)
         state = SecureSumState(
@@ -117,17 +111,59 @@ def secure_sum(
         )
         return state, WeightedSum(unravel(update), weight)
 
+    return one_at_a_time(one_sum)
+
+
+def one_at_a_time(one_sum: Callable[..., tuple[SecureSumState, WeightedSum]], *settings: Any) -> Aggregator:
+    """An aggregator of one secure sum.
+
+    Sums of many clusters or members run one after the other, so that only one has its messages in memory.
+
+    Args:
+      one_sum: (key, updates [S, ...], weights [S], *settings) -> (state, WeightedSum).
+      settings: numbers that may be traced.
+    """
+
     def aggregate(
         key: jax.Array, state: SecureSumState, updates: PyTree, weights: jax.Array
     ) -> tuple[SecureSumState, WeightedSum]:
-        # Sums of many clusters or members run one after the other, so that only one has its messages in memory. Keys
-        # cross that loop as numbers: JAX 0.10.2 takes typed keys that a vmapped loop goes over for reused ones.
+        # Keys cross that loop as numbers: JAX 0.10.2 takes typed keys that a vmapped loop goes over for reused ones.
         impl = jax.random.key_impl(key)
         in_turn = sequential_vmap(lambda data, *rest: one_sum(jax.random.wrap_key_data(data, impl=impl), *rest))
-        return in_turn(jax.random.key_data(key), updates, weights)
+        return in_turn(jax.random.key_data(key), updates, weights, *settings)
 
     zero = jnp.zeros((), jnp.int32)
     return Aggregator(lambda params: SecureSumState(*[zero] * 6), aggregate, lambda state: state._asdict())
+
+
+def masked_sum(
+    key: jax.Array,
+    codes: UInt[jax.Array, "S P"],
+    enrolled: Bool[jax.Array, " S"],
+    protocol: Protocol,
+    *,
+    stays: Bool[jax.Array, " S"] | bool = True,
+    mesh: Mesh | None = None,
+) -> tuple[UInt[jax.Array, " P"], masking.Ring, Bool[jax.Array, " S"]]:
+    """Masks the vectors of the clients that take part and adds up what they send.
+
+    Args:
+      key: of the masks.
+      codes: encoded vectors, by place.
+      enrolled: the places that take part.
+      protocol: who masks with whom.
+      stays: by position on the ring, False for a client that fails after it has shared its seeds.
+      mesh: see `secure_sum`.
+
+    Returns:
+      The sum of the vectors that were sent, the ring, and which of its positions sent.
+    """
+    num_places, num_values = codes.shape
+    around = masking.ring(key, enrolled, mask_graph(protocol, num_places))
+    sent = (jnp.arange(num_places) < around.size) & stays
+    messages = masking.mask(around, _by_coordinate(codes, mesh))
+    total = jnp.sum(jnp.where(sent[:, None], messages, 0), axis=0, dtype=jnp.uint32)
+    return _everywhere(masking.unmask(around, total, sent), mesh)[:num_values], around, sent
 
 
 def check_sums(records: Sequence[Mapping[str, Any]]) -> None:
@@ -171,7 +207,7 @@ def _everywhere(total: UInt[jax.Array, " Q"], mesh: Mesh | None) -> UInt[jax.Arr
     return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, PartitionSpec()))
 
 
-def _flat(updates: PyTree, weights: Float[jax.Array, " S"]) -> tuple[Float[jax.Array, "S P"], PyTree]:
+def flat_updates(updates: PyTree, weights: Float[jax.Array, " S"]) -> tuple[Float[jax.Array, "S P"], PyTree]:
     """The clients' weighted updates as vectors, and the function back from one vector; zeros where the weight is 0."""
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], updates))
     vectors = jax.vmap(lambda update: ravel_pytree(update)[0])(updates)

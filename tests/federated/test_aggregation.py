@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly.federated.adaptive_clipping import adaptively_private
-from fedjax_anomaly.federated.aggregation import private, private_over_rounds, weighted_sum
+from fedjax_anomaly.federated.aggregation import divided_by, private, private_over_rounds, weighted_sum
+from fedjax_anomaly.federated.distributed_noise import distributed_noise
 from fedjax_anomaly.federated.secure_sum import secure_sum
 from fedjax_anomaly.privacy import AdaptiveClip, correlated_gaussian
 from fedjax_anomaly.privacy.mechanisms import gaussian
@@ -20,6 +21,9 @@ AGGREGATORS = {
         weighted_sum(), correlated_gaussian(1.0, 0.7, (1.0, 0.5, 0.2)), divisor=5.0
     ),
     "secagg": lambda: secure_sum("secagg", max_weight=5.0, clip=10.0, rounding="stochastic"),
+    "divided_by": lambda: divided_by(weighted_sum(), divisor=5.0),
+    # Each place has noise of its own, here far below what is told apart.
+    "distributed_noise": lambda: distributed_noise("secagg", 0.05, 2e-5, divisor=5.0),
 }
 
 

@@ -84,11 +84,12 @@ def encode(
     fits = jnp.abs(values) <= fixed.clip  # False for NaN
     clipped = jnp.clip(jnp.where(jnp.isnan(values), 0.0, values), -fixed.clip, fixed.clip)
     steps = clipped * jnp.float32(fixed.scale)
-    rounded = _round(steps, rounding, key).astype(jnp.int32)
-    return jax.lax.bitcast_convert_type(rounded, jnp.uint32), jnp.sum(~fits, dtype=jnp.int32)
+    codes = rounded(steps, rounding, key).astype(jnp.int32)
+    return jax.lax.bitcast_convert_type(codes, jnp.uint32), jnp.sum(~fits, dtype=jnp.int32)
 
 
-def _round(steps: jax.Array, rounding: Rounding, key: jax.Array) -> jax.Array:
+def rounded(steps: Float[jax.Array, "*n"], rounding: Rounding, key: jax.Array) -> Float[jax.Array, "*n"]:
+    """Whole numbers of steps; the key is for stochastic rounding, otherwise unused."""
     if rounding == "nearest":
         return jnp.round(steps)
     if rounding == "toward_zero":
