@@ -22,6 +22,7 @@ from fedjax_anomaly.federated.clustering import data_summaries, fixed, ifca, sim
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
 from fedjax_anomaly.federated.private_local_training import private_local_training
+from fedjax_anomaly.federated.private_summaries import private_data_summaries
 from fedjax_anomaly.federated.secure_sum import check_sums, secure_sum
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "local_training",
     "poisson_cohort",
     "private",
+    "private_data_summaries",
     "private_local_training",
     "private_over_rounds",
     "run",
