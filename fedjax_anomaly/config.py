@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from fedjax_anomaly.data.clients import EncodingScope
+from fedjax_anomaly.data.encoding import EncodingScope
 from fedjax_anomaly.data.microservices.workload import LoadProfile
 from fedjax_anomaly.data.partition import Scheme
 from fedjax_anomaly.detection.anomaly_score import ScoreRule
@@ -35,6 +35,9 @@ TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only
 
 _DELTA = {"none": 0.0, "client": 1e-3, "example": 1e-5}
 """The delta with `dp_delta=0`."""
+
+_PREPROCESSING_SHARE = 0.25
+"""Of `dp_epsilon`, with `dp_preprocessing_epsilon=0`; noise adds up by squares, so the training feels little of it."""
 
 CLIENTS_WITHOUT_SOURCES = 20
 """The number of clients with `num_clients=0` where a data set names no sources."""
@@ -198,6 +201,17 @@ class Config:
         "client_sampling=cyclic.",
     )
 
+    dp_preprocessing: Literal["none", "private"] = _option(
+        "none",
+        "Whether what is learned beside the training (encoding, summaries of clusters, thresholds) gets noise of its "
+        "own and counts for epsilon, under dp_unit=example.",
+    )
+    dp_preprocessing_epsilon: float = _option(
+        0.0,
+        "Epsilon of the encoding and the summaries by themselves; the training is calibrated to what they leave of "
+        "dp_epsilon. 0 takes a quarter of dp_epsilon.",
+    )
+
     secure_aggregation: Literal["none", "secagg", "secaggplus"] = _option(
         "none",
         "How updates are summed: in the clear, or masked so that the server learns sums only, with masks between all "
@@ -253,6 +267,7 @@ class Config:
         self._check_clusters()
         self._check_privacy()
         self._check_central_privacy()
+        self._check_preprocessing()
         if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
@@ -402,6 +417,42 @@ class Config:
                 f"no epsilon of {given} would cover; give --clustering=similarity."
             )
 
+    def _check_preprocessing(self) -> None:
+        epsilon = self.dp_preprocessing_epsilon
+        if self.dp_preprocessing == "none":
+            if epsilon:
+                raise ValueError(
+                    f"dp_preprocessing_epsilon={epsilon} has no effect with dp_preprocessing=none; leave it out, or "
+                    "give --dp_preprocessing=private."
+                )
+            return
+        if self.dp_unit != "example":
+            raise ValueError(
+                f"dp_preprocessing=private bounds what one window adds to the sums of its client, which says nothing "
+                f"for dp_unit={self.dp_unit}, where a client holds any number of them; give --dp_unit=example, or "
+                "leave it out."
+            )
+        if self.threshold != "quantile" or self.score == "pvalue":
+            raise ValueError(
+                f"dp_preprocessing=private has noisy counts for threshold=quantile and score=mean, but threshold="
+                f"{self.threshold} and score={self.score} need every held-out score as it is; leave these out."
+            )
+        if not epsilon and not self.dp_epsilon:
+            raise ValueError(
+                f"dp_preprocessing=private with dp_noise_multiplier={self.dp_noise_multiplier} has no epsilon to "
+                "take a part of; give --dp_preprocessing_epsilon."
+            )
+        if self.dp_epsilon and epsilon > 0.5 * self.dp_epsilon:
+            raise ValueError(
+                f"dp_preprocessing_epsilon={epsilon} must be at most half of dp_epsilon={self.dp_epsilon}, so that the "
+                "training gets its part."
+            )
+
+    @property
+    def preprocessing_epsilon(self) -> float:
+        """The epsilon of private preprocessing by itself, as given or as chosen."""
+        return self.dp_preprocessing_epsilon or _PREPROCESSING_SHARE * self.dp_epsilon
+
     def members(self) -> list["Config"]:
         """One config for each swept value and seed, in this order; `[self]` without many seeds and without a sweep.
 
@@ -502,6 +553,7 @@ _AT_LEAST |= dict.fromkeys(
         "dp_delta",
         "dp_noise_multiplier",
         "clip_quantile",
+        "dp_preprocessing_epsilon",
         "host_devices",
     ),
     0,

@@ -3,19 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from fedjax_anomaly.data.encoding import Encoder, EncodingSums, encoding_sums, fit_encoder
+from fedjax_anomaly.data.encoding import Encoder, EncodingScope, EncodingSums, encoding_sums, fit_encoder
+from fedjax_anomaly.data.private_encoding import EncodingNoise, fit_private_encoders
 from fedjax_anomaly.data.table import Dataset, Table
 from fedjax_anomaly.data.windows import held_out_rows, pad_short_runs, run_numbers, window_starts
 from fedjax_anomaly.types import ClientData, RowSet
-
-EncodingScope = Literal["global", "client"]
-"""Whose rows numeric columns are standardised by: `global` compares clients on one scale, `client` compares each client
-with its own normal state and keeps the sums of numeric columns at home."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +90,7 @@ def federate(
     deviation_floor: float = 0.05,
     min_category_count: int = 10,
     vocabularies: tuple[tuple[str, ...], ...] | None = None,
+    encoding_noise: EncodingNoise | None = None,
     seed: int,
 ) -> Federation:
     """Splits off held-out rows, fits the encoding, encodes and windows each client's rows.
@@ -111,6 +109,8 @@ def federate(
       deviation_floor: see `fit_encoder`.
       min_category_count: see `fit_encoder`.
       vocabularies: see `fit_encoder`.
+      encoding_noise: fits the encoding by `fit_private_encoders`, on the rows of training windows, and cuts held-out
+        rows into windows without overlap; None adds no noise.
       seed: for the choice of held-out rows where they have no order.
 
     Raises:
@@ -133,23 +133,28 @@ def federate(
         _normal_rows(dataset, np.flatnonzero(train_client == c), window_length, validation_fraction, rng)
         for c in range(num_clients)
     ]
-    fit = partial(
-        fit_encoder,
-        column_names=dataset.train.numeric_names + dataset.train.categorical_names,
-        clip=clip,
-        deviation_floor=deviation_floor,
-        min_category_count=min_category_count,
-        vocabularies=vocabularies,
-    )
-    encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, fit)
+    settings: dict[str, Any] = {
+        "column_names": dataset.train.numeric_names + dataset.train.categorical_names,
+        "clip": clip,
+        "deviation_floor": deviation_floor,
+        "min_category_count": min_category_count,
+        "vocabularies": vocabularies,
+    }
+    if encoding_noise is None:
+        encoders, upload_bytes = _fit(dataset.train, clients, encoding_scope, partial(fit_encoder, **settings))
+    else:
+        in_windows = [dataset.train.take(_rows_in_windows(c, window_length, window_stride)) for c in clients]
+        encoders, upload_bytes = fit_private_encoders(
+            in_windows, noise=encoding_noise, scope=encoding_scope, **settings
+        )
     names = _client_names(dataset, train_client, num_clients)
     train = _training_windows(dataset.train, names, encoders, clients, window_length, window_stride, min_windows)
     validation = _rows_to_score(
         dataset.train,
         encoders,
-        [(c.rows[c.held_out], c.runs[c.held_out]) for c in clients],
+        [_held_out(c, window_length, whole_windows=encoding_noise is not None) for c in clients],
         window_length,
-        scoring_stride,
+        scoring_stride if encoding_noise is None else window_length,
         pad=False,
     )
     if len(validation.row) == 0:
@@ -223,6 +228,21 @@ def _fit(
     own = [fit([s]) if s.count else shared for s in sums]
     encoders = tuple(dataclasses.replace(shared, mean=e.mean, deviation=e.deviation) for e in own)
     return encoders, sum(s.category_bytes for s in sums)
+
+
+def _rows_in_windows(client: _ClientRows, length: int, stride: int) -> np.ndarray:
+    """The rows of one client's training windows, each once."""
+    rows, runs = client.rows[~client.held_out], client.runs[~client.held_out]
+    return rows[np.unique(window_starts(runs, length, stride)[:, None] + np.arange(length))]
+
+
+def _held_out(client: _ClientRows, length: int, *, whole_windows: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The held-out rows of one client and their run numbers; all, or only what fills windows without overlap."""
+    rows, runs = client.rows[client.held_out], client.runs[client.held_out]
+    if whole_windows:
+        kept = (window_starts(runs, length, length)[:, None] + np.arange(length)).ravel()
+        rows, runs = rows[kept], runs[kept]
+    return rows, runs
 
 
 def _training_windows(

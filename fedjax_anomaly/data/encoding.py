@@ -7,11 +7,16 @@ deviation, clipped. Categorical columns: one-hot with one more bucket for rare a
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from fedjax_anomaly.data.table import Table
 from fedjax_anomaly.types import FeatureLayout
+
+EncodingScope = Literal["global", "client"]
+"""Whose rows numeric columns are standardised by: `global` compares clients on one scale, `client` compares each client
+with its own normal state and keeps the sums of numeric columns at home."""
 
 OTHER = "<rare or unknown>"
 """The name of the bucket for categories that were rare in training or never seen."""

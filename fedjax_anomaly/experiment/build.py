@@ -19,7 +19,7 @@ from fedjax_anomaly.data.load import load
 from fedjax_anomaly.data.partition import partition
 from fedjax_anomaly.data.shift import shift
 from fedjax_anomaly.data.table import Dataset
-from fedjax_anomaly.experiment import secure
+from fedjax_anomaly.experiment import preprocessing, secure
 from fedjax_anomaly.experiment.central_privacy import private_aggregator
 from fedjax_anomaly.experiment.noise_trust import aggregator_of_clients
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan, plan_privacy, training_stride
@@ -98,9 +98,11 @@ def build(
     dataset = load_dataset(config) if dataset is None else dataset
     _check_labels(config, dataset)
     config = dataclasses.replace(config, num_clients=config.num_clients or _num_sources(dataset))
-    federation = _federation(config, dataset, vocabularies)
+    noise = preprocessing.plan_preprocessing(config, given_categories=vocabularies is not None)
+    federation = _federation(config, dataset, vocabularies, noise)
+    preprocessing.check_held_out(config, noise, federation)
     model = _model(config, federation)
-    summaries = clustering.data_summaries(federation.train)
+    summaries = preprocessing.summaries(config, noise, federation)
     centralized = config.method == "centralized"
     assignment = _assignment(config, federation.num_clients, summaries)
     secure.check_clusters(config, assignment)
@@ -109,7 +111,7 @@ def build(
     num_clusters = clusters.num_clusters
     train = pooled(federation.train) if centralized else federation.train
     num_windows = tuple(np.sum(train.mask, axis=1).tolist())
-    privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters, assignment)
+    privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters, assignment, noise)
     mesh = clients_mesh()
     map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
     algorithm = build_algorithm(config, federation, model, clusters, map_clients, tunables(config, privacy), mesh=mesh)
@@ -221,7 +223,12 @@ def _check_labels(config: Config, dataset: Dataset) -> None:
         )
 
 
-def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str, ...], ...] | None) -> Federation:
+def _federation(
+    config: Config,
+    dataset: Dataset,
+    vocabularies: tuple[tuple[str, ...], ...] | None,
+    noise: preprocessing.Preprocessing | None,
+) -> Federation:
     if config.difference_columns:
         dataset = with_differences(dataset)
     if config.score_smoothing > 1 and dataset.row_order == "none":
@@ -257,6 +264,7 @@ def _federation(config: Config, dataset: Dataset, vocabularies: tuple[tuple[str,
         deviation_floor=config.deviation_floor,
         min_category_count=config.min_category_count,
         vocabularies=vocabularies,
+        encoding_noise=preprocessing.encoding_noise(config, noise, window_length),
         seed=config.seed,
     )
 

@@ -22,6 +22,7 @@ from fedjax_anomaly.detection.threshold import THREE_SIGMA, borrows_threshold, c
 from fedjax_anomaly.detection.time_order import time_order_metrics
 from fedjax_anomaly.experiment import privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
+from fedjax_anomaly.experiment.preprocessing import private_quantile, threshold_rng
 from fedjax_anomaly.experiment.secure import secure_communication, server_sees
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.federated.algorithm import FederatedState
@@ -103,6 +104,11 @@ def _thresholds(
     )
     if config.score == "pvalue":
         scores, client = scores[1::2], client[1::2]
+    if experiment.privacy is not None and experiment.privacy.preprocessing is not None:
+        search = private_quantile(config, experiment.privacy.preprocessing, experiment.federation.window_length)
+        num_scores = np.bincount(client, minlength=len(cluster))
+        thresholds = search.thresholds(scores, client, cluster, threshold_rng(config))
+        return thresholds, search.borrows(num_scores, cluster), scores
     level = {
         "quantile": config.threshold_quantile,
         "conformal": config.target_fpr,
@@ -233,7 +239,8 @@ def threshold_rule(experiment: Experiment) -> str:
     config = experiment.config
     whose = {"global": "all clients", "cluster": "the client's cluster", "client": "the client"}[config.threshold_scope]
     if config.threshold == "quantile":
-        return f"{config.threshold_quantile:g} quantile of held-out normal training rows of {whose}"
+        by = "" if config.dp_preprocessing == "none" else ", by noisy counts"
+        return f"{config.threshold_quantile:g} quantile of held-out normal training rows of {whose}{by}"
     if config.threshold == "mean_3sigma":
         return f"mean plus {THREE_SIGMA:g} standard deviations of held-out normal training rows of {whose}"
     return f"conformal, false-positive rate {config.target_fpr:g}, on held-out normal training rows of {whose}"

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.central_privacy import client_mechanisms
 from fedjax_anomaly.experiment.noise_trust import assumptions, statement_of_clients, trust_in_words
+from fedjax_anomaly.experiment.preprocessing import Preprocessing, mechanisms
 from fedjax_anomaly.experiment.privacy_plan import PrivacyPlan
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.privacy.accounting import ClientLevelRelease
@@ -26,6 +29,11 @@ _TRUST_OF_EXAMPLES = {
     "centralized": "central: whoever trains sees all clients' rows in the clear; the guarantee is against whoever gets "
     "the model",
 }
+_PREPROCESSING = (
+    "Preprocessing counts: a training window is in the noisy sums of the encoding, in those of the clustering where "
+    "there are several models, and in the training, all composed; a held-out window is in the noisy counts for the "
+    "thresholds alone, and no record is in both."
+)
 _ASSUMES = (
     "the run's seed stays secret: it is in config.json, and whoever knows it can draw the same noise and subtract it",
     "the noise is drawn in float32 by a pseudo-random generator; attacks on its last bits are not excluded",
@@ -51,7 +59,7 @@ def statement(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None
         "sampling": release.sampling,
         "accountant": release.accountant,
         "noise_to_clip_ratio": plan.noise_to_clip_ratio,
-        "not_covered": not_covered(config),
+        "not_covered": not_covered(experiment),
         "assumes": [_ASSUMES[0], assumptions(config, otherwise=_ASSUMES[1])],
     }
     if isinstance(release, ClientLevelRelease):
@@ -60,6 +68,8 @@ def statement(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None
         own = _of_examples(release, plan, config)
     else:
         own = statement_of_clients(release, plan.noise_multiplier, config, _finite)
+    if plan.preprocessing is not None:
+        own |= _with_preprocessing(experiment, plan.preprocessing, own)
     return unit_and_trust(experiment) | common | own
 
 
@@ -79,7 +89,7 @@ def announcement(experiments: Sequence[Experiment]) -> list[str]:
     if first.privacy is None:
         return []
     plans = [e.privacy for e in experiments if e.privacy is not None]
-    epsilons = [plan.release.epsilon(plan.noise_multiplier, config.dp_delta) for plan in plans]
+    epsilons = [plan.epsilon(config.dp_delta) for plan in plans]
     about, release = unit_and_trust(first), first.privacy.release
     drowned = noise_warning(max(plan.noise_to_clip_ratio for plan in plans), config.dp_unit)
     return [
@@ -87,7 +97,8 @@ def announcement(experiments: Sequence[Experiment]) -> list[str]:
         f"after {config.num_rounds} rounds, noise multiplier {_span([plan.noise_multiplier for plan in plans])}, "
         f"{release.sampling} sampling ({release.accountant})",
         f"trust: {about['trust']}",
-        f"not covered: {'; '.join(not_covered(config))}",
+        *([_PREPROCESSING] if first.privacy.preprocessing is not None else []),
+        f"not covered: {'; '.join(not_covered(first))}",
         *([f"warning: {drowned}"] if drowned else []),
     ]
 
@@ -107,23 +118,45 @@ def unit_and_trust(experiment: Experiment) -> dict[str, str]:
     return {"unit": config.dp_unit, "unit_in_words": words, "trust": trust}
 
 
-def not_covered(config: Config) -> list[str]:
+def not_covered(experiment: Experiment) -> list[str]:
     """What is learned from the data without noise."""
-    clustered = config.method == "federated" and config.num_clusters != "1"
-    by = "losses in every round" if config.clustering == "ifca" else "summaries of data"
-    lists = ["the sums and the counts of categories that the encoding is fitted on"]
-    lists += [f"the {by} that clients are clustered by"] if clustered else []
-    lists += ["the held-out scores that set the thresholds"]
+    config, lists = experiment.config, []
+    if experiment.privacy is None or experiment.privacy.preprocessing is None:
+        clustered = config.method == "federated" and config.num_clusters != "1"
+        by = "losses in every round" if config.clustering == "ifca" else "summaries of data"
+        lists += ["the sums and the counts of categories that the encoding is fitted on"]
+        lists += [f"the {by} that clients are clustered by"] if clustered else []
+        lists += ["the held-out scores that set the thresholds"]
+    elif experiment.privacy.preprocessing.given_categories:
+        lists += [
+            "the categories with a bucket of their own, which were given: those that the members of one run share come "
+            "from the noisy releases of all of them, and the epsilons of members add up"
+        ]
     if config.dp_trust == "local":
         return [*lists, "the losses in the log"]
     if config.dp_unit == "client":
         return [*lists, "the losses and the norms of updates in the log"]
     return [
         *lists,
-        "the losses in the log",
+        "the losses in the log, the measure of how clients differ, and the figures that show data",
         "how many windows each client has and which rows are labelled normal, which count as public",
         "what many windows say together of one machine, user or client: each window is protected, not all of them",
     ]
+
+
+def _with_preprocessing(experiment: Experiment, plan: Preprocessing, trained: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a statement that change where preprocessing counts: the largest epsilon is over all records."""
+    config, federation = experiment.config, experiment.federation
+    cluster = np.broadcast_to(experiment.assignment, federation.num_clients)
+    by_pld, by_rdp = plan.held_out_epsilon(config.dp_delta), plan.held_out_epsilon(config.dp_delta, "RDP")
+    listed = mechanisms(config, plan, federation, cluster)
+    return {
+        "epsilon": None if trained["epsilon"] is None else max(trained["epsilon"], by_pld),
+        "epsilon_rdp": None if trained["epsilon_rdp"] is None else max(trained["epsilon_rdp"], by_rdp),
+        "epsilon_held_out": by_pld,
+        "mechanisms": [*listed, *trained["mechanisms"]],
+        "preprocessing": _PREPROCESSING,
+    }
 
 
 def _of_clients(release: ClientLevelRelease, plan: PrivacyPlan, config: Config, num_clusters: int) -> dict[str, Any]:

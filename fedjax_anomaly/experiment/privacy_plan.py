@@ -8,7 +8,8 @@ import numpy as np
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.central_privacy import client_release, update_noise_multiplier
 from fedjax_anomaly.experiment.noise_trust import check_noise, release_of_clients
-from fedjax_anomaly.privacy.accounting import ClientLevelRelease, noise_to_clip_ratio
+from fedjax_anomaly.experiment.preprocessing import Preprocessing
+from fedjax_anomaly.privacy.accounting import Accountant, ClientLevelRelease, noise_to_clip_ratio
 from fedjax_anomaly.privacy.distributed_accounting import DistributedRelease
 from fedjax_anomaly.privacy.example_accounting import ExampleLevelRelease
 from fedjax_anomaly.privacy.local_accounting import LocalRelease
@@ -25,15 +26,29 @@ class PrivacyPlan:
       noise_multiplier: given, or calibrated to the target epsilon.
       noise_to_clip_ratio: expected norm of the noise on a round's mean update (clients) or mean gradient (windows), in
         units of the clip norm.
+      preprocessing: noise on what is learned beside the training; None where there is none.
     """
 
     release: Release
     noise_multiplier: float
     noise_to_clip_ratio: float
+    preprocessing: Preprocessing | None = None
+
+    def epsilon(self, delta: float, accountant: Accountant | None = None) -> float:
+        """That of the window or client that has the largest, held-out windows included."""
+        trained = self.release.epsilon(self.noise_multiplier, delta, accountant)
+        if self.preprocessing is None:
+            return trained
+        return max(trained, self.preprocessing.held_out_epsilon(delta, accountant or "PLD"))
 
 
 def plan_privacy(
-    config: Config, num_windows: tuple[int, ...], num_parameters: int, num_clusters: int, assignment: np.ndarray
+    config: Config,
+    num_windows: tuple[int, ...],
+    num_parameters: int,
+    num_clusters: int,
+    assignment: np.ndarray,
+    preprocessing: Preprocessing | None = None,
 ) -> PrivacyPlan | None:
     """The plan of a run, with the noise calibrated where a target is given; None without differential privacy.
 
@@ -43,6 +58,7 @@ def plan_privacy(
       num_parameters: of one model.
       num_clusters: K.
       assignment: Int[C], who shares a model from the start.
+      preprocessing: its releases are composed with those of the training, which gets what is left of the target.
 
     Raises:
       ValueError: when the target is out of range, or there is no valid accounting for the noise.
@@ -59,6 +75,8 @@ def plan_privacy(
             fixed_rate=config.dp_sampling_rate,
             local_steps=config.local_steps,
         )
+        if preprocessing is not None:
+            release = preprocessing.before(release)
         per_sum = _windows_per_sum(release, num_clusters)
     else:
         if config.dp_trust == "central":
@@ -73,7 +91,8 @@ def plan_privacy(
     on_a_sum = noise_multiplier
     if isinstance(release, ClientLevelRelease):
         on_a_sum = update_noise_multiplier(config, release, noise_multiplier, per_sum)
-    return PrivacyPlan(release, noise_multiplier, noise_to_clip_ratio(on_a_sum, num_parameters, per_sum))
+    ratio = noise_to_clip_ratio(on_a_sum, num_parameters, per_sum)
+    return PrivacyPlan(release, noise_multiplier, ratio, preprocessing)
 
 
 def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:

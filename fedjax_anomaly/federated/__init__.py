@@ -24,6 +24,7 @@ from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
 from fedjax_anomaly.federated.private_local_training import private_local_training
+from fedjax_anomaly.federated.private_summaries import private_data_summaries
 from fedjax_anomaly.federated.secure_sum import check_sums, secure_sum
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "locally_private",
     "poisson_cohort",
     "private",
+    "private_data_summaries",
     "private_local_training",
     "private_over_rounds",
     "run",

@@ -37,6 +37,8 @@ class ExampleLevelRelease:
       local_epochs: of a round, `ceil(1 / q)` steps each.
       fixed_rate: q of every client, in place of that by `batch_size`; 0 for none.
       local_steps: of every client in a round, in place of those by `local_epochs`; 0 for none.
+      preprocessing: noise multipliers of the Gaussian releases that have every window in them once, before the steps.
+      preprocessing_delta: bound on the probability that those releases say of a window what no noise hides.
     """
 
     num_rounds: int
@@ -45,6 +47,8 @@ class ExampleLevelRelease:
     local_epochs: int
     fixed_rate: float = 0.0
     local_steps: int = 0
+    preprocessing: tuple[float, ...] = ()
+    preprocessing_delta: float = 0.0
 
     def rate(self, num_windows: int) -> float:
         """q, the probability that a step of a client of `num_windows` windows draws one of them."""
@@ -71,18 +75,30 @@ class ExampleLevelRelease:
         """The epsilon at `delta` of each client's windows after all rounds; infinite without noise.
 
         PLD composes privacy-loss distributions of the Poisson-subsampled Gaussian, discretised so that the result is an
-        upper bound; RDP is the moments accountant, an upper bound that is looser, shown for comparison.
+        upper bound; RDP is the moments accountant, an upper bound that is looser, shown for comparison. The releases of
+        preprocessing are composed with the steps. Their delta is taken off `delta`; the rest holds where nothing was
+        given away, which is that much less likely, hence the logarithm.
 
         Raises:
-          ValueError: when `delta` is out of range.
+          ValueError: when `delta` is out of range, or not above that of preprocessing.
+
+        Guarantees:
+          With full batches equal to one Gaussian release in closed form (test:
+          `tests/privacy/test_example_accounting.py::test_preprocessing_composes_as_gaussian_releases_do`).
 
         References:
           Doroshenko et al. 2022, "Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions".
           Mironov, Talwar and Zhang 2019, "Renyi Differential Privacy of the Sampled Gaussian Mechanism".
         """
         check_delta(delta)
+        left = delta - self.preprocessing_delta
+        if not left > 0.0:
+            raise ValueError(f"dp_delta={delta} must be above preprocessing_delta={self.preprocessing_delta}.")
+        given_away = -math.log1p(-self.preprocessing_delta)
         return tuple(
-            epsilon_of_steps(accountant, noise_multiplier, self.rate(n), self.steps(n), delta) for n in self.num_windows
+            epsilon_of_steps(accountant, noise_multiplier, self.rate(n), self.steps(n), left, self.preprocessing)
+            + given_away
+            for n in self.num_windows
         )
 
     def epsilon(self, noise_multiplier: float, delta: float, accountant: Accountant | None = None) -> float:
@@ -93,13 +109,18 @@ class ExampleLevelRelease:
         """The least noise multiplier (to 1e-3 of itself) whose `epsilon` after all rounds is at most the one given.
 
         Raises:
-          ValueError: when `epsilon` or `delta` is out of range.
+          ValueError: when `epsilon` or `delta` is out of range, or preprocessing alone takes more than `epsilon`.
 
         Guarantees:
           No client exceeds the target (test:
           `tests/privacy/test_example_accounting.py::test_calibration_meets_the_target_for_every_client`).
         """
         check_target(epsilon, delta)
+        spent = dataclasses.replace(self, num_rounds=0).epsilon(1.0, delta, "RDP")
+        if not spent < epsilon:
+            raise ValueError(
+                f"dp_epsilon={epsilon} must be above what preprocessing takes alone, {spent:.4g} by RDP; give it less."
+            )
         return _calibrated(self, epsilon, delta)
 
 
@@ -127,7 +148,14 @@ def _least_noise(epsilon_of, target: float, low: float, high: float) -> float:  
 
 
 @functools.lru_cache(maxsize=4096)
-def epsilon_of_steps(accountant: Accountant, noise_multiplier: float, rate: float, steps: int, delta: float) -> float:
+def epsilon_of_steps(
+    accountant: Accountant,
+    noise_multiplier: float,
+    rate: float,
+    steps: int,
+    delta: float,
+    gaussians: tuple[float, ...] = (),
+) -> float:
     """The epsilon of noisy sums that draw a window with probability `rate` each.
 
     Args:
@@ -136,21 +164,25 @@ def epsilon_of_steps(accountant: Accountant, noise_multiplier: float, rate: floa
       rate: q, up to 1.
       steps: how many sums.
       delta: in (0, 1).
+      gaussians: noise multipliers of further releases that have every window in them.
     """
     # Importing dp-accounting takes seconds; runs without privacy do not need it.
     import dp_accounting
 
-    if steps == 0:
+    if steps == 0 and not gaussians:
         return 0.0
-    if noise_multiplier == 0.0:
+    if (steps and noise_multiplier == 0.0) or 0.0 in gaussians:
         return math.inf
     relation = dp_accounting.NeighboringRelation.REPLACE_SPECIAL
     if accountant == "PLD":
         spent = dp_accounting.pld.PLDAccountant(relation, _PLD_INTERVAL)
     else:
         spent = dp_accounting.rdp.RdpAccountant(RDP_ORDERS, relation)
-    event = dp_accounting.GaussianDpEvent(noise_multiplier)
-    if rate < 1.0:
-        event = dp_accounting.PoissonSampledDpEvent(rate, event)
-    spent.compose(dp_accounting.SelfComposedDpEvent(event, steps))
+    if gaussians:
+        spent.compose(dp_accounting.GaussianDpEvent(sum(z**-2 for z in gaussians) ** -0.5))
+    if steps:
+        event = dp_accounting.GaussianDpEvent(noise_multiplier)
+        if rate < 1.0:
+            event = dp_accounting.PoissonSampledDpEvent(rate, event)
+        spent.compose(dp_accounting.SelfComposedDpEvent(event, steps))
     return float(spent.get_epsilon(delta))

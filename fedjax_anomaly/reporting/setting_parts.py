@@ -131,6 +131,8 @@ def privacy_statement(privacy: Mapping[str, Any]) -> str:
     parts = [page.paragraph(f"{guarantee}The unit of protection is {unit}."), page.facts(names)]
     if privacy.get("mechanisms"):
         parts += [page.paragraph("What was done:"), page.bullets([m["in_words"] for m in privacy["mechanisms"]])]
+    if privacy.get("preprocessing"):
+        parts.append(page.paragraph(privacy["preprocessing"]))
     parts.append(_privacy_of_clients(privacy.get("per_client")))
     if privacy.get("not_covered"):
         parts += [page.paragraph("The guarantee does not cover:"), page.bullets(privacy["not_covered"])]

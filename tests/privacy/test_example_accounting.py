@@ -148,6 +148,29 @@ def test_no_noise_is_infinite_and_no_round_is_nothing():
     assert dataclasses.replace(SILOS, num_rounds=0).epsilon(1.0, 1e-5) == 0.0
 
 
+def test_preprocessing_composes_as_gaussian_releases_do():
+    # In units of their noise, releases add up by squares: 20 of full batches with z = 8, and one of 5 and of 12.
+    release = ExampleLevelRelease(20, (50,), 64, 1, preprocessing=(5.0, 12.0), preprocessing_delta=1e-6)
+    together = (20 / 8.0**2 + 1 / 5.0**2 + 1 / 12.0**2) ** -0.5
+    exact = gaussian_epsilon(together, 9e-6)
+    assert exact <= release.epsilon(8.0, 1e-5) <= 1.002 * exact
+    assert release.epsilon(8.0, 1e-5, "RDP") > exact
+    unspent = dataclasses.replace(release, num_rounds=0)
+    assert unspent.epsilon(8.0, 1e-5) == pytest.approx(gaussian_epsilon(60 / 13, 9e-6), rel=2e-3)
+    assert dataclasses.replace(release, preprocessing=(0.0,)).epsilon(8.0, 1e-5) == math.inf
+
+
+def test_the_training_gets_what_preprocessing_leaves():
+    silos = ExampleLevelRelease(3, (65, 40), 64, 1, preprocessing=(10.0, 10.0), preprocessing_delta=1e-6)
+    noise_multiplier = silos.calibrate(2.0, 1e-5)
+    assert 1.99 < silos.epsilon(noise_multiplier, 1e-5) <= 2.0
+    assert dataclasses.replace(silos, preprocessing=()).epsilon(noise_multiplier, 1e-5) < 1.98
+    with pytest.raises(ValueError, match=r"dp_epsilon=0.1 must be above what preprocessing takes alone"):
+        silos.calibrate(0.1, 1e-5)
+    with pytest.raises(ValueError, match="must be above preprocessing_delta"):
+        silos.epsilon(1.0, 1e-6)
+
+
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 1e-5), (1.0, 0.0), (1.0, 1.0)])
 def test_targets_out_of_range_are_refused(epsilon, delta):
     with pytest.raises(ValueError, match="must"):
