@@ -178,9 +178,7 @@ def listening(inner: Aggregator, num_places: int | None) -> Aggregator:
         size = ravel_pytree(params)[0].size
         return Heard(inner.init(params), jnp.zeros((1 if num_places is None else num_places, size)))
 
-    def aggregate(
-        key: jax.Array, state: Heard, updates: PyTree, weights: jax.Array
-    ) -> tuple[Heard, WeightedSum]:
+    def aggregate(key: jax.Array, state: Heard, updates: PyTree, weights: jax.Array) -> tuple[Heard, WeightedSum]:
         inner_state, summed = inner.aggregate(key, state.inner, updates, weights)
         if num_places is None:
             heard = ravel_pytree(summed.total)[0][None]

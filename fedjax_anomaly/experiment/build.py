@@ -45,7 +45,6 @@ from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_colu
 from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.types import ClientData
 
-
 AroundParts = Callable[[TrainClient, Aggregator], tuple[TrainClient, Aggregator]]
 """(local training, aggregator) -> the same two, with something around them."""
 
