@@ -79,13 +79,13 @@ def ceiling(num_canaries: int, *, delta: float, confidence: float) -> float:
     return epsilon_lower_bound(CanaryScores(included.astype(float), included), delta=delta, confidence=confidence)
 
 
-def direction(key: jax.Array, canary: Int[jax.Array, ""], num_parameters: int) -> Float[jax.Array, " P"]:
-    """The unit vector of random signs that a canary pushes the model along."""
-    signs = jax.random.rademacher(jax.random.fold_in(key, canary), (num_parameters,), jnp.float32)
+def directions(key: jax.Array, num_canaries: int, num_parameters: int) -> Float[jax.Array, "m P"]:
+    """The unit vectors of random signs that canaries push the model along; row j is of the canary marked j + 1."""
+    signs = jax.random.rademacher(key, (num_canaries, num_parameters), jnp.float32)
     return signs / jnp.sqrt(jnp.float32(num_parameters))
 
 
-def with_canary_windows(loss: TrainingLoss, key: jax.Array, gradient_norm: float) -> TrainingLoss:
+def with_canary_windows(loss: TrainingLoss, along: Float[jax.Array, "m P"], gradient_norm: float) -> TrainingLoss:
     """A loss for windows with a mark as their last feature, as `plant_windows` makes them.
 
     Mark 0 is a window of the run's own. A positive mark is the canary of that number: its loss is linear in the
@@ -94,21 +94,20 @@ def with_canary_windows(loss: TrainingLoss, key: jax.Array, gradient_norm: float
 
     Args:
       loss: of windows without marks.
-      key: of the directions.
+      along: see `directions`.
       gradient_norm: of a canary, before any clipping.
     """
 
     def marked(params: PyTree, windows: jax.Array, loss_key: jax.Array) -> jax.Array:
         mark = windows[:, 0, -1].astype(jnp.int32)
-        flat = ravel_pytree(params)[0]
-        planted = jax.vmap(lambda canary: gradient_norm * jnp.vdot(direction(key, canary, flat.size), flat))(mark)
+        planted = gradient_norm * along[mark - 1] @ ravel_pytree(params)[0]
         own = loss(params, windows[..., :-1], loss_key)
         return jnp.where(mark > 0, planted, jnp.where(mark < 0, 0.0, own))
 
     return marked
 
 
-def with_canary_clients(train_client: TrainClient, key: jax.Array, update_norm: float) -> TrainClient:
+def with_canary_clients(train_client: TrainClient, along: Float[jax.Array, "m P"], update_norm: float) -> TrainClient:
     """Local training for clients with a mark as their rows' last feature, as `plant_clients` makes them.
 
     A canary's update is `update_norm` times its direction, whatever it holds; one that was left out takes no part.
@@ -117,8 +116,8 @@ def with_canary_clients(train_client: TrainClient, key: jax.Array, update_norm: 
     def train(train_key: jax.Array, start: PyTree, data: ClientData) -> ClientUpdate:
         mark = data.series[0, -1].astype(jnp.int32)
         update = train_client(train_key, start, data._replace(series=data.series[:, :-1]))
-        flat, unravel = ravel_pytree(start)
-        planted = unravel(update_norm * direction(key, mark, flat.size))
+        _, unravel = ravel_pytree(start)
+        planted = unravel(update_norm * along[mark - 1])
         kept = jnp.where(mark < 0, 0.0, update.weight)
         delta = jax.tree.map(lambda own, canary: jnp.where(mark == 0, own, canary), update.delta, planted)
         return ClientUpdate(delta, kept, update.loss)
@@ -190,19 +189,12 @@ def listening(inner: Aggregator, num_places: int | None) -> Aggregator:
     return Aggregator(init, aggregate, lambda state: inner.report(state.inner))
 
 
-def canary_scores(
-    key: jax.Array, heard: Float[jax.Array, "m P"], canaries: Int[jax.Array, " m"]
-) -> Float[jax.Array, " m"]:
+def canary_scores(heard: Float[jax.Array, "m P"], along: Float[jax.Array, "m P"]) -> Float[jax.Array, " m"]:
     """How far what was heard points along each canary's direction, in standard deviations of a random one.
 
     Args:
-      key: of the directions.
-      heard: what was heard where the canary may have been; descent for windows is the caller's to turn around.
-      canaries: their numbers.
+      heard: what was heard where the canary may have been.
+      along: see `directions`; descent for windows is the caller's to turn around.
     """
-
-    def score(vector: jax.Array, canary: jax.Array) -> jax.Array:
-        along = jnp.vdot(direction(key, canary, vector.size), vector)
-        return along * jnp.sqrt(jnp.float32(vector.size)) / jnp.maximum(jnp.linalg.norm(vector), 1e-30)
-
-    return jax.lax.map(lambda pair: score(*pair), (heard, canaries))
+    size = jnp.maximum(jnp.linalg.norm(heard, axis=1), 1e-30)
+    return jnp.sum(heard * along, axis=1) * jnp.sqrt(jnp.float32(heard.shape[1])) / size

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -69,7 +70,8 @@ def canary_audit(
     training only, so they count as one mechanism on all canaries.
 
     The attacker sees each client's update, or the sums where only these are released (client-level privacy, secure
-    aggregation, cohorts), and knows the directions of all canaries.
+    aggregation, cohorts), and knows everything but the coins and the noise: the directions of all canaries, and what
+    the rest of the data leaves behind, by a training without canaries and noise.
 
     Args:
       experiment: of the run.
@@ -95,26 +97,32 @@ def canary_audit(
     _check(experiment, num_canaries, num_rounds)
     num_rounds = num_rounds or config.num_rounds
     unit = "client" if config.dp_unit == "client" else "window"
-    key_directions, key_run = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0xCA9A))
     by_client = unit == "window" and config.secure_aggregation == "none" and not config.clients_per_round
-    algorithm = _algorithm(experiment, unit, key_directions, by_client)
+    heard_in = _program(experiment, unit, num_rounds, by_client)
+    noise = tunables(config, experiment.privacy).noise_multiplier
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCA9A]))
-
-    @jax.jit
-    def heard_in(key: jax.Array, data: ClientData) -> jax.Array:
-        key_init, key_rounds = jax.random.split(key)
-        state, _ = run(algorithm, key_rounds, algorithm.init(key_init, data), data, num_rounds)
-        return jnp.sum(state.aggregator.total, axis=0)
-
-    score = jax.jit(canaries.canary_scores)
+    root = jax.random.fold_in(jax.random.key(seed), 0xCA9A)
+    per_training = min(num_canaries, _room(experiment, unit))
     scores: list[np.ndarray] = []
     coins: list[np.ndarray] = []
-    while (planted := sum(map(len, coins))) < num_canaries:
-        data, owner, coin = _plant(experiment, unit, num_canaries - planted, planted, rng)
-        heard = heard_in(jax.random.fold_in(key_run, len(coins)), place_clients(data, experiment.mesh))
-        along = -heard if unit == "window" else heard
-        numbers = jnp.arange(planted + 1, planted + len(coin) + 1)
-        scores.append(np.asarray(score(key_directions, along[owner if by_client else 0 * owner], numbers)))
+    while sum(map(len, coins)) < num_canaries:
+        key_directions, key_run, key_other = jax.random.split(jax.random.fold_in(root, len(coins)), 3)
+        along = canaries.directions(key_directions, per_training, _num_parameters(experiment))
+        owner, places = _places(experiment, unit, per_training, rng)
+        coin = rng.random(per_training) < 0.5
+        marks = 1 + np.arange(per_training)
+
+        def heard(key: jax.Array, marks: np.ndarray, noise: Any, owner=owner, places=places, along=along) -> jax.Array:  # noqa: ANN001
+            data = _planted(experiment, unit, owner, places, marks)
+            return heard_in(key, along, place_clients(data, experiment.mesh), jnp.float32(noise))
+
+        # What the rest of the data leaves behind is known to an attacker who knows it; so is who else was drawn, but
+        # for cohorts of a fixed size, where that says who of the canaries was.
+        same = not (config.clients_per_round and config.client_sampling == "fixed_size")
+        rest = heard(jax.random.clone(key_run) if same else key_other, -marks, 0.0)
+        left = heard(key_run, np.where(coin, marks, -marks), noise) - rest
+        left = left[owner if by_client else np.zeros_like(owner)]
+        scores.append(np.asarray(canaries.canary_scores(left, -along if unit == "window" else along)))
         coins.append(coin)
     found = CanaryScores(np.concatenate(scores), np.concatenate(coins))
     delta, claimed = _claim(experiment, num_rounds)
@@ -146,18 +154,34 @@ def _check(experiment: Experiment, num_canaries: int, num_rounds: int) -> None:
         )
 
 
-def _algorithm(experiment: Experiment, unit: str, key: jax.Array, by_client: bool) -> FederatedAlgorithm:
+def _program(
+    experiment: Experiment, unit: str, num_rounds: int, by_client: bool
+) -> Callable[[jax.Array, jax.Array, ClientData, jax.Array], jax.Array]:
+    """(key, directions, planted data, noise multiplier) -> what is heard, of all rounds together; compiled once."""
+
+    @jax.jit
+    def heard_in(key: jax.Array, along: jax.Array, data: ClientData, noise: jax.Array) -> jax.Array:
+        key_init, key_rounds = jax.random.split(key)
+        algorithm = _algorithm(experiment, unit, along, noise, by_client)
+        state, _ = run(algorithm, key_rounds, algorithm.init(key_init, data), data, num_rounds)
+        return jnp.sum(state.aggregator.total, axis=0)
+
+    return heard_in
+
+
+def _algorithm(
+    experiment: Experiment, unit: str, along: jax.Array, noise: jax.Array, by_client: bool
+) -> FederatedAlgorithm:
     """The run's own algorithm with canaries in the loss or around local training, and an ear at the aggregator."""
     config = experiment.config
-    private = experiment.privacy is not None
-    norm = config.clip_norm * (_CLIPPED_TIMES if private else 1.0)
+    norm = config.clip_norm * (1.0 if experiment.privacy is None else _CLIPPED_TIMES)
     model = experiment.model
     if unit == "window":
-        model = model._replace(loss=canaries.with_canary_windows(model.loss, key, norm))
+        model = model._replace(loss=canaries.with_canary_windows(model.loss, along, norm))
 
     def around(train_client: TrainClient, aggregator: Aggregator) -> tuple[TrainClient, Aggregator]:
         if unit == "client":
-            train_client = canaries.with_canary_clients(train_client, key, norm)
+            train_client = canaries.with_canary_clients(train_client, along, norm)
         return train_client, canaries.listening(aggregator, len(experiment.train.starts) if by_client else None)
 
     return build_algorithm(
@@ -166,34 +190,46 @@ def _algorithm(experiment: Experiment, unit: str, key: jax.Array, by_client: boo
         model,
         clustering.fixed(experiment.assignment),
         client_map(None if config.client_batch_size == -1 else config.client_batch_size, experiment.mesh),
-        tunables(config, experiment.privacy),
+        tunables(config, experiment.privacy)._replace(noise_multiplier=noise),
         mesh=experiment.mesh,
         around=around,
     )
 
 
-def _plant(
-    experiment: Experiment, unit: str, wanted: int, number: int, rng: np.random.Generator
-) -> tuple[ClientData, np.ndarray, np.ndarray]:
-    """Training data with canaries numbered from `number` + 1, the client of each, and whether the coin put it in."""
+def _room(experiment: Experiment, unit: str) -> int:
+    """How many canaries fit into one training."""
+    if unit == "client":
+        return max(1, len(experiment.train.starts) // 2)
+    return int(np.sum(experiment.train.mask.sum(axis=1) // 2))
+
+
+def _places(
+    experiment: Experiment, unit: str, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The client of each canary, in order, and, of each client, the windows whose place canaries take."""
+    mask = np.asarray(experiment.train.mask)
+    if unit == "client":
+        return np.sort(rng.permutation(len(mask))[:count]), []
+    room = mask.sum(axis=1) // 2
+    # A number for each canary that fits, so that the lowest numbers spread evenly over the clients.
+    turns = np.concatenate([np.arange(n) for n in room])
+    owner = np.sort(np.repeat(np.arange(len(mask)), room)[np.argsort(turns, kind="stable")[:count]])
+    own = np.bincount(owner, minlength=len(mask))
+    return owner, [rng.choice(np.flatnonzero(m), n, replace=False) for m, n in zip(mask, own, strict=True)]
+
+
+def _planted(
+    experiment: Experiment, unit: str, owner: np.ndarray, places: list[np.ndarray], marks: np.ndarray
+) -> ClientData:
     data = jax.tree.map(np.asarray, experiment.train)
-    num_clients = len(data.starts)
     if unit == "client":
-        owner = rng.permutation(num_clients)[: min(wanted, max(1, num_clients // 2))]
-    else:
-        room = data.mask.sum(axis=1) // 2
-        evenly = np.minimum(room, math.ceil(wanted / num_clients))
-        owner = np.repeat(np.arange(num_clients), evenly)[:wanted]
-    coin = rng.random(len(owner)) < 0.5
-    marks = np.where(coin, 1, -1) * (number + 1 + np.arange(len(owner)))
-    if unit == "client":
-        return canaries.plant_clients(data, owner, marks), owner, coin
-    places = [
-        rng.choice(np.flatnonzero(data.mask[client]), np.count_nonzero(owner == client), replace=False)
-        for client in range(num_clients)
-    ]
-    own = [marks[owner == client] for client in range(num_clients)]
-    return canaries.plant_windows(data, places, own, experiment.federation.window_length), owner, coin
+        return canaries.plant_clients(data, owner, marks)
+    own = np.split(marks, np.cumsum([len(taken) for taken in places])[:-1])
+    return canaries.plant_windows(data, places, own, experiment.federation.window_length)
+
+
+def _num_parameters(experiment: Experiment) -> int:
+    return trees.num_elements(jax.eval_shape(experiment.model.init, jax.random.key(0)))
 
 
 def _claim(experiment: Experiment, num_rounds: int) -> tuple[float, float]:
@@ -215,7 +251,7 @@ def as_json(audit: CanaryAudit, experiment: Experiment) -> dict[str, Any]:
         "num_included": int(audit.scores.included.sum()),
         "num_trainings": audit.num_trainings,
         "num_rounds": audit.num_rounds,
-        "num_parameters": trees.num_elements(jax.eval_shape(experiment.model.init, jax.random.key(0))),
+        "num_parameters": _num_parameters(experiment),
         "confidence": audit.confidence,
         "delta": audit.delta,
         "epsilon_lower_bound": audit.epsilon_lower_bound,

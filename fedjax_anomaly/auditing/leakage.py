@@ -45,7 +45,7 @@ def gradient_inverter(
     *,
     num_windows: int = 1,
     max_iterations: int = 60,
-    max_restarts: int = 3,
+    max_restarts: int = 5,
 ) -> Inverter:
     """Builds the function that finds the windows whose mean gradient is the one observed, by L2 matching.
 
@@ -66,7 +66,7 @@ def gradient_inverter(
       The inverter. Its noise must be positive: where there is none, give the rounding error.
 
     Guarantees:
-      An LSTM autoencoder's window, and several from their mean gradient, are found to within a few percent (test:
+      An LSTM autoencoder's window, and several from their mean gradient, are found to within a percent (test:
       `tests/auditing/test_leakage.py::test_windows_are_found_in_their_mean_gradient`).
 
     References:

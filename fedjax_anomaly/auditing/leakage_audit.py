@@ -107,8 +107,6 @@ def leakage_audit(
     key_model, key_noise, key_sum = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x1EAC), 3)
     scene = _Scene(experiment, key_model, max_iterations, seed)
     targets = scene.windows(max(num_targets, num_summed))
-    scene = _Scene(experiment, key_model, max_iterations, seed)
-    targets = scene.windows(max(num_targets, num_summed))
     return (
         scene.attack_each("plain", targets[:num_targets]),
         scene.attack_each("clipped and noised", targets[:num_targets], key_noise),
