@@ -24,22 +24,25 @@ def observed(windows, noise_std):
     return clean + noise_std * np.random.default_rng(1).normal(size=clean.shape)
 
 
-@pytest.mark.parametrize("num_windows", [1, 2])
-def test_windows_are_found_in_their_mean_gradient(num_windows):
-    windows = np.random.default_rng(0).normal(size=(num_windows, LENGTH * FEATURES))
-    invert = gradient_inverter(window_gradient, PRIOR, num_windows=num_windows, max_restarts=10)
-    found = invert(observed(windows, 1e-7), 1e-7, 0)
-    errors, _ = matched_errors(windows, found.windows, PRIOR.mean)
+WINDOWS = np.random.default_rng(0).normal(size=(2, LENGTH * FEATURES))
+
+
+@pytest.fixture(scope="module")
+def invert():
+    return gradient_inverter(window_gradient, PRIOR, num_windows=2, max_restarts=10)
+
+
+def test_windows_are_found_in_their_mean_gradient(invert):
+    found = invert(observed(WINDOWS, 1e-7), 1e-7, 0)
+    errors, _ = matched_errors(WINDOWS, found.windows, PRIOR.mean)
     assert found.misfit < 2.0
     assert errors.max() < 0.01
 
 
-def test_noise_that_drowns_the_gradient_leaves_the_mean():
-    windows = np.random.default_rng(0).normal(size=(1, LENGTH * FEATURES))
-    found = gradient_inverter(window_gradient, PRIOR)(observed(windows, 1.0), 1.0, 0)
-    errors, _ = matched_errors(windows, found.windows, PRIOR.mean)
+def test_noise_that_drowns_the_gradient_leaves_the_mean(invert):
+    found = invert(observed(WINDOWS, 1.0), 1.0, 0)
     assert found.misfit == pytest.approx(1.0, abs=0.3)
-    assert errors[0] == pytest.approx(1.0, abs=0.1)
+    np.testing.assert_allclose(found.windows, np.tile(PRIOR.mean, (2, 1)), atol=0.5)
 
 
 def test_errors_are_relative_to_the_guess_and_do_not_depend_on_the_order():
