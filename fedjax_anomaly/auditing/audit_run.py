@@ -37,7 +37,7 @@ class AuditSettings:
       num_canaries: see `canary_audit`.
       canary_rounds: see `canary_audit`; 0 takes the run's.
       leakage_targets: windows that are attacked one by one.
-      leakage_clients: clients of the secure sum that is attacked; 0 takes 20, or all where there are fewer.
+      leakage_clients: clients of the secure sum that is attacked; 0 takes 4, or all where there are fewer.
     """
 
     attacks: tuple[Attack, ...] = ATTACKS
