@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "config": {"data", "detection"},
     "config_flags": {"config"},
     "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
+    "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
+    "audit": {"auditing"},
     "train": {"config", "config_flags", "experiment", "reporting"},
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }

@@ -45,6 +45,9 @@ from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_colu
 from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.types import ClientData
 
+AroundParts = Callable[[TrainClient, Aggregator], tuple[TrainClient, Aggregator]]
+"""(local training, aggregator) -> the same two, with something around them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -157,6 +160,7 @@ def build_algorithm(
     max_windows: int | None = None,
     mesh: Mesh | None = None,
     seed: int | jax.Array | None = None,
+    around: AroundParts = lambda train_client, aggregator: (train_client, aggregator),
 ) -> FederatedAlgorithm:
     """A federated round.
 
@@ -170,11 +174,10 @@ def build_algorithm(
       max_windows: the most training windows that a client may have; None takes the federation's.
       mesh: that of `map_clients`, None for one device.
       seed: of the order in which clients take turns, it may be traced; None takes the config's.
+      around: what is put around local training and the aggregator; audits plant canaries and listen there.
     """
-    return clustered_fedavg(
-        model.init,
+    train_client, aggregator = around(
         _local_training(config, federation, model, tuned),
-        clusters,
         _aggregator(
             config,
             tuned.noise_multiplier,
@@ -182,6 +185,12 @@ def build_algorithm(
             max_windows or federation.train.mask.shape[1],
             mesh,
         ),
+    )
+    return clustered_fedavg(
+        model.init,
+        train_client,
+        clusters,
+        aggregator,
         optimizers.server_optimizer(
             config.server_optimizer,
             config.server_learning_rate,
