@@ -149,8 +149,8 @@ def _lost(test: dict[str, Any] | None) -> str:
 
 
 def curve(rows: Sequence[Row], warning: str = "") -> Figure:
-    """A panel for each data set: the metrics against epsilon, and as dashed lines without privacy."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    """A panel for each data set with private runs: the metrics against epsilon, and as dashed lines without privacy."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows if row["epsilon"]))
     figure = style.new_figure(0.8 + 3.4 * len(datasets), 3.6)
     for axes, name in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         own = sorted((r for r in rows if r["dataset"] == name and r["epsilon"]), key=lambda row: row["epsilon"])
@@ -182,7 +182,8 @@ def write(arguments: argparse.Namespace, finished: Sequence[Finished]) -> None:
     problems = [f"{one.run.config.dataset}, {one.run.method.label}: {one.problem}." for one in finished if one.problem]
     path = arguments.output_dir / "privacy_utility"
     write_atomically(path.with_suffix(".md"), markdown(rows, problems, arguments.quick).encode())
-    style.save(curve(rows, SMOKE_TEST if arguments.quick else ""), path.with_suffix(".png"))
+    if any(row["epsilon"] for row in rows):
+        style.save(curve(rows, SMOKE_TEST if arguments.quick else ""), path.with_suffix(".png"))
     ratios = {
         f"{metric}_lost_{row['dataset']}_epsilon_{row['epsilon']:g}": row["cost"][metric]["mean_difference"]
         for row in rows

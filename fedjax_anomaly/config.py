@@ -36,6 +36,9 @@ TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only
 _DELTA = {"none": 0.0, "client": 1e-3, "example": 1e-5}
 """The delta with `dp_delta=0`."""
 
+_TRUST: dict[str, Literal["auto", "central", "local"]] = {"none": "auto", "client": "central", "example": "local"}
+"""Who adds the noise with `dp_trust=auto`."""
+
 _PREPROCESSING_SHARE = 0.25
 """Of `dp_epsilon`, with `dp_preprocessing_epsilon=0`; noise adds up by squares, so the training feels little of it."""
 
@@ -171,10 +174,11 @@ class Config:
         "What differential privacy protects: nothing, everything that one client holds, or one training window, whose "
         "client adds the noise itself.",
     )
-    dp_trust: Literal["central", "distributed", "local"] = _option(
-        "central",
-        "Who adds the noise of dp_unit=client: the server to the sum, every client its share of it before the secure "
-        "sum (distributed), or every client all of it to its own update (local).",
+    dp_trust: Literal["auto", "central", "distributed", "local"] = _option(
+        "auto",
+        "Who adds the noise: the server to the sum of updates (central), every client its share of it before a secure "
+        "sum (distributed), or every client all that it needs by itself (local); auto takes central for "
+        "dp_unit=client and local for example.",
     )
     dp_epsilon: float = _option(
         0.0, "Target epsilon; the noise is calibrated to it. 0: give dp_noise_multiplier instead."
@@ -353,9 +357,10 @@ class Config:
                 "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
                 "dp_unit=example would cover; give --clustering=similarity."
             )
-        if self.dp_trust != "central":
+        if self.trust != _TRUST[self.dp_unit]:
             self._check_trust()
-        if self._is_changed("secagg_clip") and (self.secure_aggregation == "none" or self.dp_unit == "client"):
+        bounded = self.dp_unit == "client" or self.dp_trust == "distributed"
+        if self._is_changed("secagg_clip") and (self.secure_aggregation == "none" or bounded):
             way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
             raise ValueError(
                 f"secagg_clip={self.secagg_clip} has no effect with secure_aggregation={self.secure_aggregation} and "
@@ -393,10 +398,10 @@ class Config:
 
     def _check_trust(self) -> None:
         given = f"dp_trust={self.dp_trust}"
-        if self.dp_unit != "client":
+        if self.dp_unit == "none" or (self.dp_unit, self.dp_trust) == ("example", "central"):
             raise ValueError(
-                f"{given} has no effect with dp_unit={self.dp_unit}, under which updates get no noise; leave it out, "
-                "or give --dp_unit=client."
+                f"{given} has no effect with dp_unit={self.dp_unit}, under which the server adds no noise; leave it "
+                "out, or give --dp_unit=client."
             )
         if (self.secure_aggregation == "none") == (self.dp_trust == "distributed"):
             reason, way_out = {
@@ -411,10 +416,29 @@ class Config:
                     f"{name}={value} is accounted for noise that the server adds, not for {given}; leave it out, or "
                     "give --dp_trust=central."
                 )
+        if self.dp_unit == "example":
+            self._check_shares_of_steps()
         if self.clustering == "ifca":
             raise ValueError(
                 f"clustering=ifca shows the server in every round which model fits a client best, without noise, which "
                 f"no epsilon of {given} would cover; give --clustering=similarity."
+            )
+
+    def _check_shares_of_steps(self) -> None:
+        """What `dp_unit=example` with `dp_trust=distributed` is accounted for: sums of single steps of all clients."""
+        wanted = {"method": "federated", "local_steps": 1, "client_optimizer": "sgd", "clients_per_round": 0}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with dp_trust=distributed and dp_unit=example has no valid "
+                    "accounting: what the clients' shares of the noise protect is the sum of one gradient of each, all "
+                    f"of them in every round; give --{name}={value}, or leave --dp_trust out."
+                )
+        if not self.dp_sampling_rate or self.sweep:
+            raise ValueError(
+                f"dp_trust=distributed with dp_unit=example needs one rate of sampling and one step size for all, but "
+                f"dp_sampling_rate={self.dp_sampling_rate} and sweep={self.sweep!r}; give --dp_sampling_rate, and no "
+                "--sweep."
             )
 
     def _check_preprocessing(self) -> None:
@@ -480,6 +504,11 @@ class Config:
             for setting in settings
             for number in range(self.num_seeds)
         ]
+
+    @property
+    def trust(self) -> Literal["auto", "central", "distributed", "local"]:
+        """Who adds the noise, as given or as chosen; `auto` without differential privacy."""
+        return _TRUST[self.dp_unit] if self.dp_trust == "auto" else self.dp_trust
 
     @property
     def cohort_size(self) -> int:

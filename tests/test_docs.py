@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly import Config, data, run_experiment
+from fedjax_anomaly.auditing import AuditSettings
 from fedjax_anomaly.data.own_files import load_files
 from fedjax_anomaly.data.partition import Scheme
 
@@ -194,7 +195,8 @@ def test_the_example_of_secure_aggregation_sums_who_is_left(capsys):
 
 @pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md"])
 def test_every_flag_in_a_command_exists(document):
-    settings = {field.name for field in dataclasses.fields(Config)} | set(inspect.signature(data.load).parameters)
+    settings = {field.name for kind in (Config, AuditSettings) for field in dataclasses.fields(kind)} | {"run"}
+    settings |= set(inspect.signature(data.load).parameters)
     flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config"}
     assert flags <= settings
     presets = re.findall(r"--flagfile=(\S+)", (DOCS / document).read_text())

@@ -147,12 +147,13 @@ def _check(experiment: Experiment, num_canaries: int, num_rounds: int) -> None:
         raise ValueError(f"num_canaries={num_canaries} must be at least 8, or no guess says anything.")
     if num_rounds < 0:
         raise ValueError(f"canary_rounds={num_rounds} must be at least 0; 0 takes the run's.")
-    if experiment.config.dp_trust != "central":
+    config = experiment.config
+    if config.trust == "distributed" or (config.dp_unit, config.trust) == ("client", "local"):
         raise ValueError(
-            f"dp_trust={experiment.config.dp_trust} has each client add noise to its own update, where no canary is "
+            f"dp_trust={config.trust} has each client add noise to its own update, where no canary is "
             "planted yet; leave canaries out of --attacks."
         )
-    if experiment.config.clustering == "ifca":
+    if config.clustering == "ifca":
         raise ValueError(
             "clustering=ifca chooses models by the losses of windows, which canaries would change; leave canaries out "
             "of --attacks."

@@ -147,7 +147,8 @@ class Tunables(NamedTuple):
 
 def tunables(config: Config, privacy: PrivacyPlan | None) -> Tunables:
     """What a config says of them."""
-    return Tunables(config.learning_rate, config.proximal_mu, 0.0 if privacy is None else privacy.noise_multiplier)
+    noise = 0.0 if privacy is None else privacy.noise_multiplier * privacy.noise_share
+    return Tunables(config.learning_rate, config.proximal_mu, noise)
 
 
 def build_algorithm(
@@ -330,11 +331,12 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
         "local_epochs": config.local_epochs,
         "proximal_mu": tuned.proximal_mu,
     }
-    if config.dp_unit != "example" and config.dp_trust != "local":
+    if config.dp_unit == "none" or config.trust == "central":
         return local_training(model.loss, optimizer, **settings)
     mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
-    if config.dp_trust == "local":
-        return locally_private(local_training(model.loss, optimizer, **settings), mechanism)
+    if config.dp_unit == "client":
+        train_client = local_training(model.loss, optimizer, **settings)
+        return locally_private(train_client, mechanism) if config.trust == "local" else train_client
     settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
     return private_local_training(model.loss, optimizer, mechanism, **settings)
 
@@ -347,7 +349,7 @@ def _aggregator(
     mesh: Mesh | None,
 ) -> Aggregator:
     divisor = config.cohort_size / num_clusters
-    if config.dp_trust != "central":
+    if config.dp_unit == "client" and config.trust != "central":
         return aggregator_of_clients(config, noise_multiplier, divisor, mesh)
     in_the_clear = config.secure_aggregation == "none"
     inner = aggregation.weighted_sum() if in_the_clear else secure.secure_aggregator(config, max_windows, mesh)

@@ -31,7 +31,7 @@ def release_of_clients(
       ValueError: for distributed noise whose number of shares is left to chance.
     """
     sampling: Sampling = "full" if config.cohort_size == config.num_clients else config.client_sampling
-    if config.dp_trust == "local":
+    if config.trust == "local":
         return LocalRelease(config.num_rounds, sampling)
     sizes = np.bincount(assignment)
     if sampling == "poisson" or (sampling == "fixed_size" and len(sizes) > 1):
@@ -51,7 +51,7 @@ def check_noise(config: Config, noise_multiplier: float) -> None:
     Raises:
       ValueError: naming the noise and the least there can be.
     """
-    if config.dp_trust != "distributed":
+    if config.dp_unit != "client" or config.trust != "distributed":
         return
     least = least_noise_multiplier(config.cohort_size)
     if noise_multiplier < least:
@@ -73,7 +73,7 @@ def aggregator_of_clients(
       divisor: the public constant, the expected number of participants of one cluster.
       mesh: see `federated.secure_sum`.
     """
-    if config.dp_trust == "local":  # The noise was added where the update was made.
+    if config.trust == "local":  # The noise was added where the update was made.
         return divided_by(weighted_sum(), divisor)
     assert config.secure_aggregation != "none"
     return distributed_noise(config.secure_aggregation, config.clip_norm, noise_multiplier, divisor, mesh=mesh)
@@ -81,7 +81,7 @@ def aggregator_of_clients(
 
 def trust_in_words(config: Config) -> str:
     """Who sees what in the clear."""
-    if config.dp_trust == "local":
+    if config.trust == "local":
         return (
             "local: each client clips its update and adds all of the noise to it, so that the server, the other "
             "clients and whoever gets the models see noisy updates only; nobody needs to be trusted with an update"
@@ -95,7 +95,7 @@ def trust_in_words(config: Config) -> str:
 
 def assumptions(config: Config, otherwise: str) -> str:
     """What is assumed of how the noise is drawn; `otherwise` is what holds of noise in floats."""
-    if config.dp_trust != "distributed":
+    if config.trust != "distributed":
         return otherwise
     return (
         "the noise is drawn as integers, exactly but for a distance that delta accounts for, from the bits of a "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_anomaly.config import Config
+from fedjax_anomaly.experiment import example_shares
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.central_privacy import client_mechanisms
 from fedjax_anomaly.experiment.noise_trust import assumptions, statement_of_clients, trust_in_words
@@ -109,12 +110,14 @@ def unit_and_trust(experiment: Experiment) -> dict[str, str]:
     if config.dp_unit == "client":
         words = "one client with everything that it holds"
         trust = f"central: the server sees {server_sees(config)}, and adds the noise to the sum"
-        if config.dp_trust != "central":
+        if config.trust != "central":
             words, trust = f"{words}: that it takes part is public", trust_in_words(config)
     else:
         length = experiment.federation.window_length
         rows = "one training record" if length == 1 else f"one training window of {length} records, without overlap"
         words, trust = f"{rows}: what it contained, not that it was there", _TRUST_OF_EXAMPLES[config.method]
+        if config.trust == "distributed":
+            trust = example_shares.trust_in_words(server_sees(config))
     return {"unit": config.dp_unit, "unit_in_words": words, "trust": trust}
 
 
@@ -132,7 +135,7 @@ def not_covered(experiment: Experiment) -> list[str]:
             "the categories with a bucket of their own, which were given: those that the members of one run share come "
             "from the noisy releases of all of them, and the epsilons of members add up"
         ]
-    if config.dp_trust == "local":
+    if config.dp_unit == "client" and config.trust == "local":
         return [*lists, "the losses in the log"]
     if config.dp_unit == "client":
         return [*lists, "the losses and the norms of updates in the log"]
@@ -184,7 +187,14 @@ def _of_examples(release: ExampleLevelRelease, plan: PrivacyPlan, config: Config
         f"windows' gradients, each clipped to norm {config.clip_norm:g}, in each of {_span(steps)} local steps of a "
         f"client; a step draws every window by itself with probability {_span(rates)}"
     )
-    mechanism = {"mechanism": "gaussian", "on": "sum of the gradients of a client's windows", "in_words": words}
+    on = "sum of the gradients of a client's windows"
+    if config.trust == "distributed":
+        on = "secure sum of the gradients of the windows of all clients that share a model"
+        words += (
+            f"; the noise is that on the secure sum of all clients' gradients, to which each adds "
+            f"{plan.noise_share:.3g} of this deviation"
+        )
+    mechanism = {"mechanism": "gaussian", "on": on, "in_words": words}
     return {
         "epsilon": _finite(max(by_pld)),
         "epsilon_rdp": _finite(max(by_rdp)),

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.central_privacy import client_release, update_noise_multiplier
+from fedjax_anomaly.experiment.example_shares import check_share, noise_share
 from fedjax_anomaly.experiment.noise_trust import check_noise, release_of_clients
 from fedjax_anomaly.experiment.preprocessing import Preprocessing
 from fedjax_anomaly.privacy.accounting import Accountant, ClientLevelRelease, noise_to_clip_ratio
@@ -27,12 +28,14 @@ class PrivacyPlan:
       noise_to_clip_ratio: expected norm of the noise on a round's mean update (clients) or mean gradient (windows), in
         units of the clip norm.
       preprocessing: noise on what is learned beside the training; None where there is none.
+      noise_share: noise that one client adds in units of `noise_multiplier`, less than 1 where clients divide it.
     """
 
     release: Release
     noise_multiplier: float
     noise_to_clip_ratio: float
     preprocessing: Preprocessing | None = None
+    noise_share: float = 1.0
 
     def epsilon(self, delta: float, accountant: Accountant | None = None) -> float:
         """That of the window or client that has the largest, held-out windows included."""
@@ -79,20 +82,22 @@ def plan_privacy(
             release = preprocessing.before(release)
         per_sum = _windows_per_sum(release, num_clusters)
     else:
-        if config.dp_trust == "central":
+        if config.trust == "central":
             release = client_release(config)
         else:
             release = release_of_clients(config, num_parameters, assignment)
         per_sum = config.cohort_size / num_clusters
-        if config.dp_trust == "local":  # Of independent noise on each of so many updates.
+        if config.trust == "local":  # Of independent noise on each of so many updates.
             per_sum = math.sqrt(per_sum)
     noise_multiplier = config.dp_noise_multiplier or release.calibrate(config.dp_epsilon, config.dp_delta)
     check_noise(config, noise_multiplier)
-    on_a_sum = noise_multiplier
+    share = noise_share(config, assignment)
+    check_share(config, noise_multiplier, share, max(num_windows))
+    on_a_sum = noise_multiplier * share
     if isinstance(release, ClientLevelRelease):
         on_a_sum = update_noise_multiplier(config, release, noise_multiplier, per_sum)
     ratio = noise_to_clip_ratio(on_a_sum, num_parameters, per_sum)
-    return PrivacyPlan(release, noise_multiplier, ratio, preprocessing)
+    return PrivacyPlan(release, noise_multiplier, ratio, preprocessing, share)
 
 
 def _windows_per_sum(release: ExampleLevelRelease, num_clusters: int) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fedjax_anomaly.config import Config
+from fedjax_anomaly.experiment.example_shares import secure_gradient_sum
 from fedjax_anomaly.federated.algorithm import Aggregator
 from fedjax_anomaly.federated.secure_sum import secure_sum
 from fedjax_anomaly.privacy.secure_aggregation import MaskGraph, client_seconds, client_traffic, mask_graph
@@ -29,6 +30,8 @@ def secure_aggregator(config: Config, max_windows: int, mesh: Mesh | None) -> Ag
         # A clip norm that moves is the unit of what is summed.
         bounds = {"max_weight": 1.0, "clip": 1.0 if config.clip_quantile else config.clip_norm}
         return secure_sum(config.secure_aggregation, **bounds, rounding="toward_zero", mesh=mesh)
+    if config.trust == "distributed":
+        return secure_gradient_sum(config, max_windows, mesh)
     max_weight = float(2.0 ** np.ceil(np.log2(max_windows)))
     return secure_sum(config.secure_aggregation, max_weight=max_weight, clip=config.secagg_clip, mesh=mesh)
 
@@ -125,10 +128,10 @@ def server_sees(config: Config) -> str:
     if config.method != "federated":
         return "all training rows"
     if config.secure_aggregation == "none":
-        local = config.dp_trust == "local"
+        local = config.trust == "local" and config.dp_unit == "client"
         return "each client's noisy update" if local else "each client's update, and its number of windows"
     summed = "clipped updates" if config.dp_unit == "client" else "updates and of the numbers of windows"
-    what = "noisy sum" if config.dp_trust == "distributed" else "sum"
+    what = "noisy sum" if config.trust == "distributed" else "sum"
     return (
         f"the {what} of the {summed} of the clients that share a model, and who took part; no single client's update "
         "(simulated in one process: see docs/privacy.md)"

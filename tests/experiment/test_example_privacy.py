@@ -16,6 +16,7 @@ from tests.experiment.conftest import SMALL
 
 PRIVATE = dataclasses.replace(
     SMALL,
+    model="dense_autoencoder",
     num_clusters="1",
     dp_unit="example",
     dp_noise_multiplier=0.8,

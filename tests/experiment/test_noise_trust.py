@@ -82,7 +82,6 @@ def test_a_cohort_is_charged_for_every_round(small_dataset):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dp_unit": "example"}, "dp_trust=distributed has no effect with dp_unit=example"),
         ({"dp_unit": "none", "dp_epsilon": 0.0}, "dp_trust=distributed has no effect with dp_unit=none"),
         ({"secure_aggregation": "none"}, "which only a secure sum hides; give --secure_aggregation=secagg"),
         ({"dp_trust": "local"}, "dp_trust=local leaves a secure sum nothing to hide, at more noise than --dp_trust"),
