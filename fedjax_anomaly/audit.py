@@ -1,15 +1,14 @@
 """python -m fedjax_anomaly.audit: attacks a finished run and says what it gives away."""
 
 import os
-import sys
 from typing import Any, cast
 
-import jax
-from absl import app, flags, logging
+from absl import app, flags
 from rich.console import Console
 
 from fedjax_anomaly.auditing import ATTACKS, AuditSettings, audit_run
 from fedjax_anomaly.auditing.report import table
+from fedjax_anomaly.command import carry_out, divide_cpu
 
 _DEFAULT = AuditSettings()
 _RUN = flags.DEFINE_string("run", "", "Folder of the finished run to audit; results go to its folder audit.")
@@ -29,20 +28,15 @@ flags.DEFINE_integer(
 
 def main(arguments: list[str]) -> int:
     """Audits the run that the flags name; returns the exit status, 2 where the audit contradicts the claim."""
-    if len(arguments) > 1:
-        return _fail(f"unknown argument {arguments[1]!r}; settings are flags, see --help.")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+    return carry_out(arguments, _audit)
+
+
+def _audit() -> int:
     if not _RUN.value:
-        return _fail("run is missing: give the folder of a finished run as --run.")
+        raise ValueError("run is missing: give the folder of a finished run as --run.")
+    divide_cpu(_HOST_DEVICES.value)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        jax.config.update("jax_num_cpu_devices", _HOST_DEVICES.value or os.cpu_count() or 1)
-        audit = audit_run(_RUN.value, _settings(), announce=lambda line: console.print(line, markup=False))
-    except (ValueError, ArithmeticError) as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(str(error) if error.filename is None else f"{error.strerror}: {error.filename}")
+    audit = audit_run(_RUN.value, _settings(), announce=lambda line: console.print(line, markup=False))
     console.print(table(audit))
     console.print(f"verdict: {audit['verdict']}", markup=False)
     console.print(f"numbers, words and picture: {os.path.join(_RUN.value, 'audit')}", markup=False)
@@ -52,11 +46,6 @@ def main(arguments: list[str]) -> int:
 def _settings() -> AuditSettings:
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in AuditSettings.__dataclass_fields__}
     return AuditSettings(**given | {"attacks": cast(Any, tuple(given["attacks"]))})
-
-
-def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
 
 
 def run() -> None:

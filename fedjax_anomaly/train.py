@@ -1,12 +1,8 @@
 """python -m fedjax_anomaly.train: trains and evaluates a federation from flags."""
 
-import os
-import sys
+from absl import app
 
-import jax
-from absl import app, flags, logging
-
-from fedjax_anomaly.config import Config
+from fedjax_anomaly.command import carry_out, divide_cpu
 from fedjax_anomaly.config_flags import config_from_flags, define_flags
 from fedjax_anomaly.experiment import run_experiment, run_many
 from fedjax_anomaly.experiment.training import stop_on_signals
@@ -17,26 +13,12 @@ define_flags()
 
 def main(arguments: list[str]) -> int:
     """Runs the experiment that the flags describe; returns the exit status."""
-    if len(arguments) > 1:
-        return _fail(f"unknown argument {arguments[1]!r}; settings are flags, see --help.")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
-    try:
-        config = config_from_flags()
-        _configure_devices(config)
-        return _run(config)
-    except (ValueError, ArithmeticError) as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(str(error) if error.filename is None else f"{error.strerror}: {error.filename}")
+    return carry_out(arguments, _train)
 
 
-def _configure_devices(config: Config) -> None:
-    """Divides the CPU into devices; must come before JAX's first computation."""
-    jax.config.update("jax_num_cpu_devices", config.host_devices or os.cpu_count() or 1)
-
-
-def _run(config: Config) -> int:
+def _train() -> int:
+    config = config_from_flags()
+    divide_cpu(config.host_devices)
     with stop_on_signals() as stop_requested, Console() as console:
         if len(config.members()) > 1:
             many = run_many(config, announce=console.announce, report=console.progress, stop_requested=stop_requested)
@@ -54,11 +36,6 @@ def _run(config: Config) -> int:
             return 130
         console.results(outcome.result, outcome.output_dir)
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
 
 
 def run() -> None:

@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "config_flags": {"config"},
     "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
-    "audit": {"auditing"},
-    "train": {"config", "config_flags", "experiment", "reporting"},
+    "command": set(),
+    "audit": {"auditing", "command"},
+    "train": {"command", "config_flags", "experiment", "reporting"},
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

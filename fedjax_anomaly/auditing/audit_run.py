@@ -167,8 +167,8 @@ def _formal(experiment: Experiment, rounds_done: int) -> dict[str, Any] | None:
     plan, config = experiment.privacy, experiment.config
     if plan is None:
         return None
-    release = dataclasses.replace(plan.release, num_rounds=rounds_done)
-    epsilon = release.epsilon(plan.noise_multiplier, config.dp_delta)
+    done = dataclasses.replace(plan, release=dataclasses.replace(plan.release, num_rounds=rounds_done))
+    epsilon = done.epsilon(config.dp_delta)
     return {
         "unit": config.dp_unit,
         "epsilon": epsilon if math.isfinite(epsilon) else None,

@@ -331,14 +331,14 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
         "local_epochs": config.local_epochs,
         "proximal_mu": tuned.proximal_mu,
     }
-    if config.dp_unit == "none" or config.trust == "central":
-        return local_training(model.loss, optimizer, **settings)
-    mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
-    if config.dp_unit == "client":
-        train_client = local_training(model.loss, optimizer, **settings)
-        return locally_private(train_client, mechanism) if config.trust == "local" else train_client
-    settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
-    return private_local_training(model.loss, optimizer, mechanism, **settings)
+    if config.dp_unit == "example":
+        mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
+        settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
+        return private_local_training(model.loss, optimizer, mechanism, **settings)
+    train_client = local_training(model.loss, optimizer, **settings)
+    if config.trust != "local":
+        return train_client
+    return locally_private(train_client, mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier))
 
 
 def _aggregator(

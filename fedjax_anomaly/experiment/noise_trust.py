@@ -95,7 +95,7 @@ def trust_in_words(config: Config) -> str:
 
 def assumptions(config: Config, otherwise: str) -> str:
     """What is assumed of how the noise is drawn; `otherwise` is what holds of noise in floats."""
-    if config.trust != "distributed":
+    if config.dp_unit != "client" or config.trust != "distributed":
         return otherwise
     return (
         "the noise is drawn as integers, exactly but for a distance that delta accounts for, from the bits of a "

@@ -62,6 +62,7 @@ def test_the_statement_is_that_of_the_sum(small_dataset):
     assert ours["noise_to_clip_ratio"] == pytest.approx(theirs["noise_to_clip_ratio"] / np.sqrt(3.0))
     assert ours["trust"].startswith("distributed: each client adds its share of the noise to its gradients")
     assert "the server sees the noisy sum" in ours["trust"]
+    assert ours["assumes"] == theirs["assumes"]
     assert theirs["trust"].startswith("local: each client adds the noise to its own steps")
     assert "to which each adds 0.577 of this deviation" in ours["mechanisms"][-1]["in_words"]
     assert any(line.startswith("trust: distributed") for line in announcement([build(SHARES, small_dataset)]))

@@ -1,0 +1,37 @@
+"""What every command does around its work: the devices, and errors of one line."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import flags, logging
+
+
+def carry_out(arguments: list[str], work: Callable[[], int]) -> int:
+    """Does the work of a command; returns the exit status, 1 after an error, which is told in one line.
+
+    Args:
+      arguments: what is left of the command line, the command first.
+      work: returns the exit status, and raises for what a user can put right.
+    """
+    if len(arguments) > 1:
+        return _fail(f"unknown argument {arguments[1]!r}; settings are flags, see --help.")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    try:
+        return work()
+    except (ValueError, ArithmeticError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(str(error) if error.filename is None else f"{error.strerror}: {error.filename}")
+
+
+def divide_cpu(host_devices: int) -> None:
+    """Divides the CPU into so many devices, 0 for one per core; must come before JAX's first computation."""
+    jax.config.update("jax_num_cpu_devices", host_devices or os.cpu_count() or 1)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
