@@ -128,10 +128,10 @@ def markdown(rows: Sequence[Row], problems: Sequence[str], quick: bool) -> str:
 
 
 CAPTION = (
-    "Mean and standard deviation over seeds. The unit of privacy is one training window, the noise is added at each "
-    "client, delta is 1e-5, epsilon is by PLD and the largest of all clients and seeds. Lost: without privacy less "
-    "with it, seed by seed, with a bootstrap interval. The encoding, the clustering and the thresholds are outside of "
-    "the guarantee."
+    "Mean and standard deviation over seeds. The unit of privacy is one training window, each client adds its share of "
+    "the noise before a secure sum, delta is 1e-5, epsilon is by PLD and the largest of all clients and seeds. Lost: "
+    "without privacy less with it, seed by seed, with a bootstrap interval. The encoding, the clustering and the "
+    "thresholds are outside of the guarantee."
 )
 
 

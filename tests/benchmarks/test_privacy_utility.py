@@ -51,6 +51,8 @@ def test_what_privacy_costs_is_said_seed_by_seed(tmp_path):
 
 def test_everything_is_written(tmp_path):
     given = arguments(tmp_path)
+    privacy_utility.write(given, finished(tmp_path)[:1])
+    assert not (given.output_dir / "privacy_utility.png").exists(), "there is no curve without a private run"
     privacy_utility.write(given, finished(tmp_path))
     text = (given.output_dir / "privacy_utility.md").read_text()
     assert re.search(r"\| unsw_nb15 \| 8 \| 9.00 \| 0.8900 ± 0.0100 \| 0.4450 ± 0.0100 \| 0.0100 \[", text)
