@@ -64,8 +64,13 @@ def small_config(tmp_path) -> Config:
     return dataclasses.replace(SMALL, output_dir=str(tmp_path / "run"))
 
 
+def dense(config: Config) -> Config:
+    """The same run of the plain autoencoder, which compiles faster, for what does not depend on the model."""
+    return dataclasses.replace(config, model="dense_autoencoder")
+
+
 @pytest.fixture
 def private_config(small_config) -> Config:
     return dataclasses.replace(
-        small_config, dp_unit="client", dp_noise_multiplier=1.0, clients_per_round=3, client_sampling="poisson"
+        dense(small_config), dp_unit="client", dp_noise_multiplier=1.0, clients_per_round=3, client_sampling="poisson"
     )

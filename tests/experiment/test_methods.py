@@ -12,6 +12,7 @@ from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMetho
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config, Method
 from fedjax_anomaly.experiment import build, run_experiment
 from fedjax_anomaly.experiment.training import train
+from tests.experiment.conftest import dense
 from tests.fleet import client_data
 
 BYTES_OF_RAW_DATA = 4 * 4 * (400 - 3) * 3
@@ -45,7 +46,8 @@ def test_every_method_detects_on_the_same_rows_and_says_what_it_saw(small_datase
 def test_a_centralized_method_sends_the_data_and_a_local_one_nothing_but_the_encoding(small_dataset, small_config):
     costs = {
         method: run_experiment(
-            of(small_config, method, num_rounds=1, output_dir=f"{small_config.output_dir}-{method}"), small_dataset
+            of(dense(small_config), method, num_rounds=1, output_dir=f"{small_config.output_dir}-{method}"),
+            small_dataset,
         ).result["communication"]
         for method in ("centralized", "pca", "local_only")
     }

@@ -107,12 +107,16 @@ def test_a_calibrated_run_spends_what_it_was_given(small_dataset, small_config):
     assert 7.9 < spent <= 8.0
 
 
+DENSE = {"model": "dense_autoencoder"}
+"""Compiles faster, for what does not depend on the model."""
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"clustering": "ifca", "num_clusters": "2"},
-        {"score": "pvalue", "threshold": "conformal", "threshold_scope": "cluster"},
-        {"clients_per_round": 2, "server_optimizer": "fedavgm", "proximal_mu": 0.1},
+        DENSE | {"clustering": "ifca", "num_clusters": "2"},
+        DENSE | {"score": "pvalue", "threshold": "conformal", "threshold_scope": "cluster"},
+        DENSE | {"clients_per_round": 2, "server_optimizer": "fedavgm", "proximal_mu": 0.1},
         {"latent_per": "window", "num_layers": 2, "partition": "dirichlet", "num_clusters": "1"},
     ],
     ids=["ifca", "pvalue", "cohort", "dirichlet"],

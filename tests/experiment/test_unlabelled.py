@@ -9,6 +9,7 @@ import pytest
 from fedjax_anomaly.data.table import Categorical
 from fedjax_anomaly.experiment import build, run_experiment, run_many
 from fedjax_anomaly.reporting.logbook import read_metrics
+from tests.experiment.conftest import dense
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def unlabelled(small_dataset):
 
 
 def test_what_needs_labels_is_left_out_and_the_rest_is_the_same(small_dataset, unlabelled, small_config, tmp_path):
-    known = run_experiment(small_config, small_dataset)
-    unknown = run_experiment(dataclasses.replace(small_config, output_dir=str(tmp_path / "unknown")), unlabelled)
+    known = run_experiment(dense(small_config), small_dataset)
+    unknown = run_experiment(dataclasses.replace(dense(small_config), output_dir=str(tmp_path / "unknown")), unlabelled)
     result = json.loads((unknown.output_dir / "result.json").read_text())
     assert result == unknown.result
     assert result["test"] is result["oracle"] is result["dataset"]["anomaly_fraction"] is None
@@ -62,7 +63,7 @@ def test_alarms_are_the_rows_above_the_threshold_of_their_client(small_dataset, 
 
 
 def test_many_seeds_are_summarized_by_their_alarms(unlabelled, small_config):
-    config = dataclasses.replace(small_config, num_seeds=2, num_clusters="1", sweep="learning_rate=0.01,0.05")
+    config = dataclasses.replace(dense(small_config), num_seeds=2, num_clusters="1", sweep="learning_rate=0.01,0.05")
     outcome = run_many(dataclasses.replace(config, num_rounds=2), unlabelled)
     result = json.loads((outcome.output_dir / "result.json").read_text())
     assert result["paired"] is None
