@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from fedjax_anomaly.config_privacy import TRUST_BY_UNIT, check_privacy
 from fedjax_anomaly.data.encoding import EncodingScope
 from fedjax_anomaly.data.microservices.workload import LoadProfile
 from fedjax_anomaly.data.partition import Scheme
@@ -35,9 +36,6 @@ TRAINED_IN_ROUNDS: tuple[Method, ...] = ("federated", "centralized", "local_only
 
 _DELTA = {"none": 0.0, "client": 1e-3, "example": 1e-5}
 """The delta with `dp_delta=0`."""
-
-_TRUST: dict[str, Literal["auto", "central", "local"]] = {"none": "auto", "client": "central", "example": "local"}
-"""Who adds the noise with `dp_trust=auto`."""
 
 _PREPROCESSING_SHARE = 0.25
 """Of `dp_epsilon`, with `dp_preprocessing_epsilon=0`; noise adds up by squares, so the training feels little of it."""
@@ -269,9 +267,12 @@ class Config:
         self._check_method()
         self.members()
         self._check_clusters()
-        self._check_privacy()
-        self._check_central_privacy()
-        self._check_preprocessing()
+        check_privacy(self)
+        if self.is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
+            raise ValueError(
+                f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
+                f"{self.server_optimizer}; leave it out, or give --server_optimizer=fedadam."
+            )
         if self.num_clients and self.clients_per_round > self.num_clients:
             raise ValueError(
                 f"clients_per_round={self.clients_per_round} must be at most num_clients={self.num_clients}."
@@ -281,13 +282,13 @@ class Config:
         if not 0.0 < self.test_fraction < 1.0:
             raise ValueError(f"test_fraction={self.test_fraction} must lie in (0, 1).")
         for name in ("client_column", "time_column", "label_column", "test_fraction"):
-            if self.dataset != "files" and self._is_changed(name):
+            if self.dataset != "files" and self.is_changed(name):
                 raise ValueError(
                     f"{name}={getattr(self, name)} has no effect with dataset={self.dataset}; leave it out, or give "
                     "--dataset=files."
                 )
 
-    def _is_changed(self, name: str) -> bool:
+    def is_changed(self, name: str) -> bool:
         """Whether a setting differs from its default, which a dataclass keeps on the class."""
         return getattr(self, name) != getattr(type(self), name)
 
@@ -317,159 +318,6 @@ class Config:
             raise ValueError(
                 f"clustering=ifca needs a number of models, but num_clusters={self.num_clusters}; give "
                 "--num_clusters of 2 or more, or --clustering=similarity."
-            )
-
-    def _check_privacy(self) -> None:
-        noise = {name: getattr(self, name) for name in ("dp_epsilon", "dp_noise_multiplier") if getattr(self, name)}
-        if self.dp_unit == "none" and noise:
-            raise ValueError(
-                f"{_flag_text(noise)} has no effect with dp_unit=none; give --dp_unit=client or --dp_unit=example, or "
-                "leave it out."
-            )
-        if not self.dp_delta < 1.0:
-            raise ValueError(f"dp_delta={self.dp_delta} must lie in (0, 1).")
-        if self.dp_unit != "none" and len(noise) != 1:
-            raise ValueError(
-                f"dp_unit={self.dp_unit} needs exactly one of dp_epsilon and dp_noise_multiplier, but got "
-                f"{_flag_text(noise) or 'neither'}."
-            )
-        if not 0.0 <= self.dp_sampling_rate <= 1.0:
-            raise ValueError(f"dp_sampling_rate={self.dp_sampling_rate} must lie in [0, 1].")
-        if self._is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
-            raise ValueError(
-                f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
-                f"{self.server_optimizer}; leave it out, or give --server_optimizer=fedadam."
-            )
-        for name in ("dp_sampling_rate", "local_steps"):
-            if getattr(self, name) and self.dp_unit != "example":
-                raise ValueError(
-                    f"{name}={getattr(self, name)} has no effect with dp_unit={self.dp_unit}; leave it out, or give "
-                    "--dp_unit=example."
-                )
-        for name, replaced in {"dp_sampling_rate": "batch_size", "local_steps": "local_epochs"}.items():
-            if getattr(self, name) and self._is_changed(replaced):
-                raise ValueError(
-                    f"{replaced}={getattr(self, replaced)} has no effect with {name}={getattr(self, name)}; leave "
-                    "one of them out."
-                )
-        if self.dp_unit == "example" and self.clustering == "ifca":
-            raise ValueError(
-                "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "
-                "dp_unit=example would cover; give --clustering=similarity."
-            )
-        if self.trust != _TRUST[self.dp_unit]:
-            self._check_trust()
-        bounded = self.dp_unit == "client" or self.dp_trust == "distributed"
-        if self._is_changed("secagg_clip") and (self.secure_aggregation == "none" or bounded):
-            way_out = "give --secure_aggregation" if self.secure_aggregation == "none" else "clip_norm is the bound"
-            raise ValueError(
-                f"secagg_clip={self.secagg_clip} has no effect with secure_aggregation={self.secure_aggregation} and "
-                f"dp_unit={self.dp_unit}; leave it out: {way_out}."
-            )
-
-    def _check_central_privacy(self) -> None:
-        """Settings of the noise that the server adds to the clients' updates."""
-        if not self.clip_quantile < 1.0:
-            raise ValueError(f"clip_quantile={self.clip_quantile} must lie in (0, 1), or be 0 for a fixed clip_norm.")
-        for name in ("clip_quantile", "dp_mechanism"):
-            if self._is_changed(name) and self.dp_unit != "client":
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is for the sum of the clients' updates and has no effect with "
-                    f"dp_unit={self.dp_unit}; leave it out, or give --dp_unit=client."
-                )
-        if self._is_changed("clip_learning_rate") and not self.clip_quantile:
-            raise ValueError(
-                f"clip_learning_rate={self.clip_learning_rate} has no effect with a fixed clip_norm; leave it out, or "
-                "give --clip_quantile."
-            )
-        if self.dp_mechanism == "gaussian":
-            return
-        if self.clip_quantile:
-            raise ValueError(
-                "dp_mechanism=correlated cancels noise over rounds only while it stays of one size, but "
-                f"clip_quantile={self.clip_quantile} changes it in every round; give one of the two."
-            )
-        if self.clients_per_round and self.client_sampling != "cyclic":
-            raise ValueError(
-                f"dp_mechanism=correlated has no valid accounting with client_sampling={self.client_sampling}: a "
-                "client may be drawn in any rounds, so that its parts add up; give --client_sampling=cyclic, or "
-                "--dp_mechanism=gaussian."
-            )
-
-    def _check_trust(self) -> None:
-        given = f"dp_trust={self.dp_trust}"
-        if self.dp_unit == "none" or (self.dp_unit, self.dp_trust) == ("example", "central"):
-            raise ValueError(
-                f"{given} has no effect with dp_unit={self.dp_unit}, under which the server adds no noise; leave it "
-                "out, or give --dp_unit=client."
-            )
-        if (self.secure_aggregation == "none") == (self.dp_trust == "distributed"):
-            reason, way_out = {
-                "distributed": ("puts a share of the noise into every update, which only a secure sum hides", "secagg"),
-                "local": ("leaves a secure sum nothing to hide, at more noise than --dp_trust=distributed", "none"),
-            }[self.dp_trust]
-            raise ValueError(f"{given} {reason}; give --secure_aggregation={way_out}.")
-        at_the_server = {"dp_mechanism": "correlated", "clip_quantile": self.clip_quantile, "client_sampling": "cyclic"}
-        for name, value in at_the_server.items():
-            if self._is_changed(name) and getattr(self, name) == value:
-                raise ValueError(
-                    f"{name}={value} is accounted for noise that the server adds, not for {given}; leave it out, or "
-                    "give --dp_trust=central."
-                )
-        if self.dp_unit == "example":
-            self._check_shares_of_steps()
-        if self.clustering == "ifca":
-            raise ValueError(
-                f"clustering=ifca shows the server in every round which model fits a client best, without noise, which "
-                f"no epsilon of {given} would cover; give --clustering=similarity."
-            )
-
-    def _check_shares_of_steps(self) -> None:
-        """What `dp_unit=example` with `dp_trust=distributed` is accounted for: sums of single steps of all clients."""
-        wanted = {"method": "federated", "local_steps": 1, "client_optimizer": "sgd", "clients_per_round": 0}
-        for name, value in wanted.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} with dp_trust=distributed and dp_unit=example has no valid "
-                    "accounting: what the clients' shares of the noise protect is the sum of one gradient of each, all "
-                    f"of them in every round; give --{name}={value}, or leave --dp_trust out."
-                )
-        if not self.dp_sampling_rate or self.sweep:
-            raise ValueError(
-                f"dp_trust=distributed with dp_unit=example needs one rate of sampling and one step size for all, but "
-                f"dp_sampling_rate={self.dp_sampling_rate} and sweep={self.sweep!r}; give --dp_sampling_rate, and no "
-                "--sweep."
-            )
-
-    def _check_preprocessing(self) -> None:
-        epsilon = self.dp_preprocessing_epsilon
-        if self.dp_preprocessing == "none":
-            if epsilon:
-                raise ValueError(
-                    f"dp_preprocessing_epsilon={epsilon} has no effect with dp_preprocessing=none; leave it out, or "
-                    "give --dp_preprocessing=private."
-                )
-            return
-        if self.dp_unit != "example":
-            raise ValueError(
-                f"dp_preprocessing=private bounds what one window adds to the sums of its client, which says nothing "
-                f"for dp_unit={self.dp_unit}, where a client holds any number of them; give --dp_unit=example, or "
-                "leave it out."
-            )
-        if self.threshold != "quantile" or self.score == "pvalue":
-            raise ValueError(
-                f"dp_preprocessing=private has noisy counts for threshold=quantile and score=mean, but threshold="
-                f"{self.threshold} and score={self.score} need every held-out score as it is; leave these out."
-            )
-        if not epsilon and not self.dp_epsilon:
-            raise ValueError(
-                f"dp_preprocessing=private with dp_noise_multiplier={self.dp_noise_multiplier} has no epsilon to "
-                "take a part of; give --dp_preprocessing_epsilon."
-            )
-        if self.dp_epsilon and epsilon > 0.5 * self.dp_epsilon:
-            raise ValueError(
-                f"dp_preprocessing_epsilon={epsilon} must be at most half of dp_epsilon={self.dp_epsilon}, so that the "
-                "training gets its part."
             )
 
     @property
@@ -508,7 +356,7 @@ class Config:
     @property
     def trust(self) -> Literal["auto", "central", "distributed", "local"]:
         """Who adds the noise, as given or as chosen; `auto` without differential privacy."""
-        return _TRUST[self.dp_unit] if self.dp_trust == "auto" else self.dp_trust
+        return TRUST_BY_UNIT[self.dp_unit] if self.dp_trust == "auto" else self.dp_trust
 
     @property
     def cohort_size(self) -> int:
@@ -598,10 +446,6 @@ _POSITIVE = (
     "clip_learning_rate",
     "secagg_clip",
 )
-
-
-def _flag_text(values: dict[str, Any]) -> str:
-    return " and ".join(f"{name}={value}" for name, value in values.items())
 
 
 def choices_of(field: dataclasses.Field) -> tuple[str, ...]:

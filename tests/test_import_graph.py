@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "baselines": LEAVES | {"data", "detection", "federated", "models"},
     "reporting": LEAVES,
     # The choices of a setting are the types of the parts that they choose.
-    "config": {"data", "detection"},
+    "config": {"config_privacy", "data", "detection"},
+    "config_privacy": {"config"},
     "config_flags": {"config"},
     "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
