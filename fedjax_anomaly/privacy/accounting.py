@@ -10,6 +10,9 @@ Accountant = Literal["PLD", "RDP"]
 RDP_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
 """Whole ones only: dp-accounting's series for others does not always converge."""
 
+LARGEST_BY_PLD = 1000.0
+"""An epsilon above it protects nothing, and distributions that wide do not fit into memory: RDP's bound stands then."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ClientLevelRelease:
@@ -64,7 +67,13 @@ class ClientLevelRelease:
         check_delta(delta)
         if noise_multiplier == 0.0 or self.num_rounds == 0:
             return 0.0 if self.num_rounds == 0 else math.inf
-        spent = self._make_accountant(by_rdp=accountant == "RDP")
+        by_rdp = self._spent(noise_multiplier, delta, by_rdp=True)
+        if accountant == "RDP" or by_rdp > LARGEST_BY_PLD:
+            return by_rdp
+        return self._spent(noise_multiplier, delta, by_rdp=False)
+
+    def _spent(self, noise_multiplier: float, delta: float, by_rdp: bool) -> float:
+        spent = self._make_accountant(by_rdp)
         spent.compose(self._event(noise_multiplier))
         return float(spent.get_epsilon(delta))
 

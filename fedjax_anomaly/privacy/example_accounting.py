@@ -6,7 +6,14 @@ import math
 
 import numpy as np
 
-from fedjax_anomaly.privacy.accounting import RDP_ORDERS, Accountant, Sampling, check_delta, check_target
+from fedjax_anomaly.privacy.accounting import (
+    LARGEST_BY_PLD,
+    RDP_ORDERS,
+    Accountant,
+    Sampling,
+    check_delta,
+    check_target,
+)
 
 _PLD_INTERVAL = 5e-4
 
@@ -159,7 +166,7 @@ def epsilon_of_steps(
     """The epsilon of noisy sums that draw a window with probability `rate` each.
 
     Args:
-      accountant: PLD or RDP.
+      accountant: PLD or RDP; an epsilon above `LARGEST_BY_PLD` is that of RDP.
       noise_multiplier: z; without noise epsilon is infinite.
       rate: q, up to 1.
       steps: how many sums.
@@ -173,6 +180,10 @@ def epsilon_of_steps(
         return 0.0
     if (steps and noise_multiplier == 0.0) or 0.0 in gaussians:
         return math.inf
+    if accountant == "PLD":
+        by_rdp = epsilon_of_steps("RDP", noise_multiplier, rate, steps, delta, gaussians)
+        if by_rdp > LARGEST_BY_PLD:
+            return by_rdp
     relation = dp_accounting.NeighboringRelation.REPLACE_SPECIAL
     if accountant == "PLD":
         spent = dp_accounting.pld.PLDAccountant(relation, _PLD_INTERVAL)

@@ -88,3 +88,8 @@ def test_the_noise_ratio_of_twenty_clients():
 def test_targets_out_of_range_are_refused(epsilon, delta):
     with pytest.raises(ValueError, match="must"):
         FULL.calibrate(epsilon, delta)
+
+
+def test_noise_that_protects_nothing_is_stated_all_the_same():
+    release = ClientLevelRelease(num_rounds=600, num_clients=20, clients_per_round=20, sampling="full")
+    assert release.epsilon(1e-6, 1e-3) == pytest.approx(2 * 600 / (2 * 1e-12), rel=1e-3)

@@ -175,3 +175,9 @@ def test_the_training_gets_what_preprocessing_leaves():
 def test_targets_out_of_range_are_refused(epsilon, delta):
     with pytest.raises(ValueError, match="must"):
         SILOS.calibrate(epsilon, delta)
+
+
+def test_noise_that_protects_nothing_is_stated_all_the_same():
+    """PLD would ask for petabytes; RDP's bound is that of its least order, alpha steps / (2 z^2) and a little more."""
+    release = ExampleLevelRelease(num_rounds=600, num_windows=(50,), batch_size=64, local_epochs=1)
+    assert release.epsilon(1e-6, 1e-5) == pytest.approx(2 * 600 / (2 * 1e-12), rel=1e-3)
