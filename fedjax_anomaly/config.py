@@ -359,6 +359,11 @@ class Config:
         return TRUST_BY_UNIT[self.dp_unit] if self.dp_trust == "auto" else self.dp_trust
 
     @property
+    def sampling(self) -> Literal["full", "fixed_size", "poisson", "cyclic"]:
+        """How a round's clients are drawn, once `num_clients` is known."""
+        return "full" if self.cohort_size == self.num_clients else self.client_sampling
+
+    @property
     def cohort_size(self) -> int:
         """S, the size of a round's cohort or its expectation, once `num_clients` is known."""
         return self.clients_per_round or self.num_clients

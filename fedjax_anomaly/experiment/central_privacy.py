@@ -28,8 +28,7 @@ def client_release(config: Config) -> ClientLevelRelease:
     Raises:
       ValueError: for correlated noise where every client is in every round.
     """
-    sampling = "full" if config.cohort_size == config.num_clients else config.client_sampling
-    release = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling)
+    release = ClientLevelRelease(config.num_rounds, config.num_clients, config.cohort_size, config.sampling)
     if config.dp_mechanism != "correlated":
         return release
     if release.min_separation == 1:
@@ -39,7 +38,7 @@ def client_release(config: Config) -> ClientLevelRelease:
             "--clients_per_round, or --dp_mechanism=gaussian."
         )
     strategy = optimal_strategy(config.num_rounds, release.min_separation)
-    return CorrelatedRelease(config.num_rounds, config.num_clients, config.cohort_size, sampling, strategy)
+    return CorrelatedRelease(config.num_rounds, config.num_clients, config.cohort_size, config.sampling, strategy)
 
 
 def private_aggregator(

@@ -12,7 +12,6 @@ from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.federated.aggregation import divided_by, weighted_sum
 from fedjax_anomaly.federated.algorithm import Aggregator
 from fedjax_anomaly.federated.distributed_noise import distributed_noise
-from fedjax_anomaly.privacy.accounting import Sampling
 from fedjax_anomaly.privacy.distributed_accounting import DistributedRelease, least_noise_multiplier
 from fedjax_anomaly.privacy.local_accounting import LocalRelease
 
@@ -30,7 +29,7 @@ def release_of_clients(
     Raises:
       ValueError: for distributed noise whose number of shares is left to chance.
     """
-    sampling: Sampling = "full" if config.cohort_size == config.num_clients else config.client_sampling
+    sampling = config.sampling
     if config.trust == "local":
         return LocalRelease(config.num_rounds, sampling)
     sizes = np.bincount(assignment)

@@ -68,7 +68,7 @@ class ClientLevelRelease:
         if noise_multiplier == 0.0 or self.num_rounds == 0:
             return 0.0 if self.num_rounds == 0 else math.inf
         by_rdp = self._spent(noise_multiplier, delta, by_rdp=True)
-        if accountant == "RDP" or by_rdp > LARGEST_BY_PLD:
+        if accountant == "RDP" or self.sampling == "fixed_size" or by_rdp > LARGEST_BY_PLD:
             return by_rdp
         return self._spent(noise_multiplier, delta, by_rdp=False)
 
