@@ -107,18 +107,28 @@ def with_canary_windows(loss: TrainingLoss, along: Float[jax.Array, "m P"], grad
     return marked
 
 
-def with_canary_clients(train_client: TrainClient, along: Float[jax.Array, "m P"], update_norm: float) -> TrainClient:
+def with_canary_clients(
+    train_client: TrainClient, along: Float[jax.Array, "m P"], update_norm: float, *, replaced: bool
+) -> TrainClient:
     """Local training for clients with a mark as their rows' last feature, as `plant_clients` makes them.
 
-    A canary's update is `update_norm` times its direction, whatever it holds; one that was left out takes no part.
+    A canary's update is `update_norm` times its direction, whatever it holds.
+
+    Args:
+      train_client: of clients without marks.
+      along: see `directions`.
+      update_norm: of a canary, before any clipping.
+      replaced: what is in the place of a canary that was left out: a client that sends the opposite, for guarantees
+        that let a client hold something else; otherwise nobody, and it takes no part.
     """
+    instead = -1.0 if replaced else 0.0
 
     def train(train_key: jax.Array, start: PyTree, data: ClientData) -> ClientUpdate:
         mark = data.series[0, -1].astype(jnp.int32)
         update = train_client(train_key, start, data._replace(series=data.series[:, :-1]))
         _, unravel = ravel_pytree(start)
-        planted = unravel(update_norm * along[mark - 1])
-        kept = jnp.where(mark < 0, 0.0, update.weight)
+        planted = unravel(jnp.where(mark < 0, instead, 1.0) * update_norm * along[jnp.abs(mark) - 1])
+        kept = update.weight if replaced else jnp.where(mark < 0, 0.0, update.weight)
         delta = jax.tree.map(lambda own, canary: jnp.where(mark == 0, own, canary), update.delta, planted)
         return ClientUpdate(delta, kept, update.loss)
 

@@ -13,10 +13,12 @@ import numpy as np
 from fedjax_anomaly import trees
 from fedjax_anomaly.auditing import canaries
 from fedjax_anomaly.auditing.canaries import CanaryScores
+from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment.build import Experiment, build_algorithm, tunables
 from fedjax_anomaly.federated import clustering
 from fedjax_anomaly.federated.algorithm import Aggregator, FederatedAlgorithm, TrainClient, run
 from fedjax_anomaly.federated.parallel import client_map, place_clients
+from fedjax_anomaly.privacy.distributed_accounting import least_noise_multiplier
 from fedjax_anomaly.types import ClientData
 
 _CLIPPED_TIMES = 10.0
@@ -69,9 +71,11 @@ def canary_audit(
     as they are. What does not fit into one training goes into further ones with other seeds: a canary is in one
     training only, so they count as one mechanism on all canaries.
 
-    The attacker sees each client's update, or the sums where only these are released (client-level privacy, secure
-    aggregation, cohorts), and knows everything but the coins and the noise: the directions of all canaries, and what
-    the rest of the data leaves behind, by a training without canaries and noise.
+    The attacker sees each client's update, or the sums where only these are released (client-level privacy by the
+    server, secure aggregation, cohorts), and knows everything but the coins and the noise: the directions of all
+    canaries, and what the rest of the data leaves behind, by a training without canaries and noise. Where clients add
+    the noise, canaries are planted under it; where a guarantee lets a client hold something else, a canary client that
+    is left out is replaced by its opposite.
 
     Args:
       experiment: of the run.
@@ -84,8 +88,9 @@ def canary_audit(
       ValueError: when the run cannot be tried, or a size is out of range.
 
     Guarantees:
-      Without noise the bound is far above 0, with noise at most the claim; it is above the claim when the noise is
-      left out or when the clip is (tests: `tests/auditing/test_canary_audit.py`).
+      Without noise the bound is far above 0, with noise at most the claim, whoever adds it; it is above the claim when
+      the noise is left out or when the clip is, and scores are too far apart for noise of half the deviation (tests:
+      `tests/auditing/test_canary_audit.py`).
 
     References:
       Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run". Nasr et al. 2023, "Tight Auditing
@@ -97,7 +102,7 @@ def canary_audit(
     _check(experiment, num_canaries, num_rounds)
     num_rounds = num_rounds or config.num_rounds
     unit = "client" if config.dp_unit == "client" else "window"
-    by_client = unit == "window" and config.secure_aggregation == "none" and not config.clients_per_round
+    by_client = _sees_each_client(config)
     heard_in = _program(experiment, unit, num_rounds, by_client)
     noise = tunables(config, experiment.privacy).noise_multiplier
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCA9A]))
@@ -119,7 +124,7 @@ def canary_audit(
         # What the rest of the data leaves behind is known to an attacker who knows it; so is who else was drawn, but
         # for cohorts of a fixed size, where that says who of the canaries was.
         same = not (config.clients_per_round and config.client_sampling == "fixed_size")
-        rest = heard(jax.random.clone(key_run) if same else key_other, -marks, 0.0)
+        rest = heard(jax.random.clone(key_run) if same else key_other, -marks, _least_noise(config))
         left = heard(key_run, np.where(coin, marks, -marks), noise) - rest
         left = left[owner if by_client else np.zeros_like(owner)]
         scores.append(np.asarray(canaries.canary_scores(left, -along if unit == "window" else along)))
@@ -147,17 +152,23 @@ def _check(experiment: Experiment, num_canaries: int, num_rounds: int) -> None:
         raise ValueError(f"num_canaries={num_canaries} must be at least 8, or no guess says anything.")
     if num_rounds < 0:
         raise ValueError(f"canary_rounds={num_rounds} must be at least 0; 0 takes the run's.")
-    config = experiment.config
-    if config.trust == "distributed" or (config.dp_unit, config.trust) == ("client", "local"):
-        raise ValueError(
-            f"dp_trust={config.trust} has each client add noise to its own update, where no canary is "
-            "planted yet; leave canaries out of --attacks."
-        )
-    if config.clustering == "ifca":
+    if experiment.config.clustering == "ifca":
         raise ValueError(
             "clustering=ifca chooses models by the losses of windows, which canaries would change; leave canaries out "
             "of --attacks."
         )
+
+
+def _sees_each_client(config: Config) -> bool:
+    """Whether the attacker hears updates one by one: where they are released so, under noise of the clients' own."""
+    in_the_clear = config.secure_aggregation == "none" and not config.clients_per_round
+    return in_the_clear and (config.dp_unit != "client" or config.trust == "local")
+
+
+def _least_noise(config: Config) -> float:
+    """The noise multiplier of a training that shall have none; integer noise is the unit of its grid and never zero."""
+    integers = config.dp_unit == "client" and config.trust == "distributed"
+    return least_noise_multiplier(config.cohort_size) if integers else 0.0
 
 
 def _program(
@@ -187,7 +198,7 @@ def _algorithm(
 
     def around(train_client: TrainClient, aggregator: Aggregator) -> tuple[TrainClient, Aggregator]:
         if unit == "client":
-            train_client = canaries.with_canary_clients(train_client, along, norm)
+            train_client = canaries.with_canary_clients(train_client, along, norm, replaced=config.trust != "central")
         return train_client, canaries.listening(aggregator, len(experiment.train.starts) if by_client else None)
 
     return build_algorithm(

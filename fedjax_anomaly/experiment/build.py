@@ -175,7 +175,8 @@ def build_algorithm(
       max_windows: the most training windows that a client may have; None takes the federation's.
       mesh: that of `map_clients`, None for one device.
       seed: of the order in which clients take turns, it may be traced; None takes the config's.
-      around: what is put around local training and the aggregator; audits plant canaries and listen there.
+      around: what is put around local training, before a client's noise on its own update, and around the aggregator;
+        audits plant canaries and listen there.
     """
     train_client, aggregator = around(
         _local_training(config, federation, model, tuned),
@@ -187,6 +188,8 @@ def build_algorithm(
             mesh,
         ),
     )
+    if config.dp_unit == "client" and config.trust == "local":
+        train_client = locally_private(train_client, mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier))
     return clustered_fedavg(
         model.init,
         train_client,
@@ -335,10 +338,7 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
         mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
         settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
         return private_local_training(model.loss, optimizer, mechanism, **settings)
-    train_client = local_training(model.loss, optimizer, **settings)
-    if config.trust != "local":
-        return train_client
-    return locally_private(train_client, mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier))
+    return local_training(model.loss, optimizer, **settings)
 
 
 def _aggregator(
