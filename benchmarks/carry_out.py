@@ -160,9 +160,7 @@ def _estimate(seconds: dict[str, list[float]], rest: Sequence[Run]) -> str:
 def _attempt(run: Run, say: Callable[[str], None], stop_requested: Callable[[], bool]) -> Finished | None:
     """Runs it anew or from its last checkpoint; None when interrupted. No error of one run may lose the others."""
     try:
-        config = dataclasses.replace(run.config, resume=_has_checkpoint(run))
-        if not config.resume and (run.folder / "config.json").exists():
-            shutil.rmtree(run.folder)  # It ended before its first checkpoint.
+        config = continued(run)
         with Console() as console:
             rows = _rows(config.dataset, config.data_dir, run.quick)
             outcome = run_many(config, rows, report=console.progress, stop_requested=stop_requested)
@@ -178,9 +176,13 @@ def _attempt(run: Run, say: Callable[[str], None], stop_requested: Callable[[], 
             jax.clear_caches()  # Else every run's programs stay in memory.
 
 
-def _has_checkpoint(run: Run) -> bool:
+def continued(run: Run) -> Config:
+    """The settings with which it goes on from its last checkpoint, or begins anew in a folder that is empty."""
     folder = run.folder / "checkpoints"
-    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+    resume = folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+    if not resume and (run.folder / "config.json").exists():
+        shutil.rmtree(run.folder)  # It ended before its first checkpoint.
+    return dataclasses.replace(run.config, resume=resume)
 
 
 def stored_run(run: Run) -> Finished:

@@ -29,11 +29,13 @@ class Method:
       key: its name in files and folders.
       label: its name in tables.
       settings: what it changes in a data set's preset.
+      preset: what follows the data set in the name of its preset; data sets without such a preset are left out.
     """
 
     key: str
     label: str
     settings: dict[str, Any]
+    preset: str = ""
 
     @property
     def trained_in_rounds(self) -> bool:
@@ -49,8 +51,10 @@ SMOKE_TEST = "SMOKE TEST, its figures mean nothing"
 """Stands in the title of whatever a quick run writes."""
 
 OURS = "federated_clustered"
+PRIVATE = "federated_private"
 METHODS = (
     _method(OURS, "federated LSTM-AE, clustered", "federated", num_clusters="auto"),
+    Method(PRIVATE, "federated LSTM-AE, one model, private", {"method": "federated", "num_clusters": "1"}, "_dp"),
     _method("fedavg", "FedAvg LSTM-AE, one model", "federated"),
     _method("centralized", "centralized LSTM-AE", "centralized"),
     _method("local_only", "local-only LSTM-AE", "local_only"),
@@ -129,12 +133,15 @@ def plan(arguments: argparse.Namespace, methods: Iterable[Method] = METHODS) -> 
     changes: dict[str, Any] = {"num_seeds": by_default if arguments.num_seeds is None else arguments.num_seeds}
     changes |= {"data_dir": str(arguments.data_dir.resolve())} if arguments.data_dir else {}
     names = chosen_datasets(arguments)
-    presets = {name: quickened(preset(name)) if arguments.quick else preset(name) for name in names}
+
+    def start(name: str) -> Config:
+        return quickened(preset(name)) if arguments.quick else preset(name)
+
     runs = [
         Run(
             method,
             dataclasses.replace(
-                presets[name],
+                start(name + method.preset),
                 **changes | method.settings,
                 output_dir=str(arguments.output_dir / "runs" / name / method.key),
             ),
@@ -142,11 +149,16 @@ def plan(arguments: argparse.Namespace, methods: Iterable[Method] = METHODS) -> 
         )
         for name in names
         for method in reversed(list(methods))
-        if not arguments.quick or name == names[0] or method.key in QUICK_METHODS
+        if has_preset(name + method.preset) and (not arguments.quick or name == names[0] or method.key in QUICK_METHODS)
     ]
     for run in runs:
         check_folder(run)
     return runs
+
+
+def has_preset(name: str) -> bool:
+    """Whether there is a flag file of this name."""
+    return (_PRESETS / f"{name}.flags").exists()
 
 
 def preset(name: str) -> Config:

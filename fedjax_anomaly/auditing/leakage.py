@@ -132,8 +132,10 @@ def _most_probable(
         downhill = slopes.T @ off / noise + (at - prior.mean) * precision
         before, gain = cost(at, off), 0.0
         for _ in range(8):
-            damped = curvature + np.diag(damping * np.diag(curvature))
-            proposed = at - scipy.linalg.solve(damped, downhill, assume_a="pos")
+            damped = curvature.copy()
+            damped[np.diag_indices_from(damped)] *= 1.0 + damping
+            factor = scipy.linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
+            proposed = at - scipy.linalg.cho_solve(factor, downhill, check_finite=False)
             off_there = residual(proposed)
             gain = before - cost(proposed, off_there)
             if gain > 0.0:

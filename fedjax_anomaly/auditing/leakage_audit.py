@@ -37,6 +37,9 @@ _NOISE_WITHOUT_DP = 1.0
 _SUMMED = 4
 """Clients of the secure sum unless told otherwise; four take a minute, twenty much longer."""
 
+_RESTARTS = 5
+"""Of a search; fewer for sums of more clients, each of which takes long."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
@@ -226,7 +229,13 @@ class _Scene:
         return gradient
 
     def _inverter(self, gradient: WindowGradient, num_windows: int) -> Inverter:
-        return gradient_inverter(gradient, self._prior, num_windows=num_windows, max_iterations=self._max_iterations)
+        return gradient_inverter(
+            gradient,
+            self._prior,
+            num_windows=num_windows,
+            max_iterations=self._max_iterations,
+            max_restarts=max(1, _RESTARTS * _SUMMED // max(num_windows, _SUMMED)),
+        )
 
     def _invert(self, inverter: Inverter, update: np.ndarray, noise: float, num_windows: int) -> Inversion:
         """Turns an update into the gradient of its step, with the rounding of the one taken for noise on the other."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import table1
 from carry_out import Finished
-from comparison import METHODS, OURS, QUICK_METHODS, Run
+from comparison import METHODS, OURS, PRIVATE, QUICK_METHODS, Run
 from comparison_rows import csv_table, rows_of_table
 
 from fedjax_anomaly.data.table import Categorical
@@ -197,18 +197,22 @@ def arguments_of(tmp_path, **given) -> argparse.Namespace:
 
 def test_the_plan_is_data_set_by_data_set_on_their_presets(tmp_path):
     runs = comparison.plan(arguments_of(tmp_path, data_dir=tmp_path, datasets="smd,nsl_kdd"))
-    assert [run.config.dataset for run in runs] == ["smd"] * len(METHODS) + ["nsl_kdd"] * len(METHODS)
+    others = len(METHODS) - 1  # There is no private preset of SMD.
+    assert [run.config.dataset for run in runs] == ["smd"] * others + ["nsl_kdd"] * len(METHODS)
     assert runs[0].method.key == "no_model"
     assert {run.config.num_seeds for run in runs} == {5}
-    assert {(run.config.window_length, run.config.difference_columns) for run in runs[:13]} == {(32, True)}
-    assert {(run.config.partition, run.config.learning_rate) for run in runs[13:]} == {("dirichlet", 0.003)}
+    assert {(run.config.window_length, run.config.difference_columns) for run in runs[:others]} == {(32, True)}
+    assert {(run.config.partition, run.config.dp_epsilon, run.config.learning_rate) for run in runs[others:]} == {
+        ("dirichlet", 0.0, 0.003),
+        ("dirichlet", 8.0, 1.0),
+    }
     assert len({run.folder for run in runs}) == len(runs)
 
 
 def test_a_quick_plan_runs_every_method_once_and_says_so_in_its_settings(tmp_path):
     runs = comparison.plan(arguments_of(tmp_path, data_dir=tmp_path, datasets="smd,nsl_kdd", quick=True))
     own = {name: [run.method.key for run in runs if run.config.dataset == name] for name in ("smd", "nsl_kdd")}
-    assert set(own["smd"]) == {method.key for method in METHODS}
+    assert set(own["smd"]) == {method.key for method in METHODS} - {PRIVATE}
     assert set(own["nsl_kdd"]) == set(QUICK_METHODS)
     assert {run.config.num_rounds for run in runs} == {4}
 
