@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--datasets", default="", help=f"left out, those that can be had of {','.join(DATASETS)}")
     parser.add_argument("--data_dir", type=Path, help="folder with the raw files; without it only telemetry is run")
     parser.add_argument("--canary_rounds", type=int, default=0, help="of each training with canaries; 0: the run's")
+    parser.add_argument("--leakage_clients", type=int, default=0, help="of the attacked secure sum; 0: 4")
     return parser.parse_args()
 
 
@@ -53,10 +54,8 @@ def plan(arguments: argparse.Namespace) -> list[Run]:
     return comparison.plan(argparse.Namespace(**given), [method for method in METHODS if method.key in AUDITED])
 
 
-def audited(
-    run: Run, settings: AuditSettings, stop_requested: Callable[[], bool], say: Callable[[str], None] = print
-) -> dict[str, Any] | None:
-    """The content of the run's `audit.json`; None when it was interrupted. What was done before is read."""
+def audited(run: Run, settings: AuditSettings, say: Callable[[str], None] = print) -> dict[str, Any] | None:
+    """The content of the run's `audit.json`; None when its training was interrupted. What was done before is read."""
     stored = run.folder / "audit" / "audit.json"
     name = f"{run.config.dataset}, {run.method.label}"
     if stored.exists():
@@ -68,7 +67,9 @@ def audited(
     dataset = carry_out.thinned(dataset) if run.quick else dataset
     if not (run.folder / "result.json").exists():
         say(f"{name}: training")
-        if run_experiment(carry_out.continued(run), dataset, stop_requested=stop_requested).result is None:
+        with stop_on_signals() as stop_requested:
+            outcome = run_experiment(carry_out.continued(run), dataset, stop_requested=stop_requested)
+        if outcome.result is None:
             return None
     return audit_run(run.folder, settings, dataset, announce=lambda line: say(f"{name}: {line}"))
 
@@ -161,16 +162,19 @@ def main() -> int:
         runs = plan(arguments)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    settings = _QUICK if arguments.quick else AuditSettings(canary_rounds=arguments.canary_rounds)
+    chosen = AuditSettings(canary_rounds=arguments.canary_rounds, leakage_clients=arguments.leakage_clients)
+    settings = _QUICK if arguments.quick else chosen
     rows: list[Row] = []
-    with stop_on_signals() as stop_requested:
-        for run in runs:
-            audit = None if stop_requested() else audited(run, settings, stop_requested)
-            if audit is None:
-                print("stopped; the same command goes on from here")
-                return 130
-            rows.append(row_of(run, audit))
-            write(arguments, rows)
+    for run in runs:
+        try:
+            audit = audited(run, settings)
+        except KeyboardInterrupt:  # An audit is not divided; a training goes on from its last checkpoint.
+            audit = None
+        if audit is None:
+            print("stopped; the same command goes on from here")
+            return 130
+        rows.append(row_of(run, audit))
+        write(arguments, rows)
     print(f"the table: {arguments.output_dir / 'privacy_audits.md'}")
     return 2 if any(row["contradicts_claim"] for row in rows) else 0
 

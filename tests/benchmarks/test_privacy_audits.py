@@ -97,7 +97,7 @@ def test_a_run_is_trained_and_audited_once(tmp_path, monkeypatch):
     monkeypatch.setattr(privacy_audits, "audit_run", attack)
 
     def audited(settings=settings):
-        return privacy_audits.audited(run, settings, lambda: False, say=lambda line: None)
+        return privacy_audits.audited(run, settings, say=lambda line: None)
 
     assert audited() is None, "it was interrupted"
     assert audited()["settings"]["num_canaries"] == audited()["settings"]["num_canaries"] == 200
