@@ -145,6 +145,10 @@ class Config:
     local_steps: int = _option(
         0, "For dp_unit=example: local steps in a round, each on a draw of its own; 0 takes local_epochs passes."
     )
+    masks_per_window: int = _option(
+        1,
+        "For dp_unit=example: random masks over which a window's gradient is averaged before it is clipped.",
+    )
     batch_size: int = _option(64, "Windows per local step.")
     client_optimizer: Literal["sgd", "momentum", "adam", "adamw"] = _option(
         "adam", "Optimizer of local training; its state starts anew in every round."
@@ -414,6 +418,7 @@ _AT_LEAST: dict[str, float] = dict.fromkeys(
         "num_rounds",
         "local_epochs",
         "batch_size",
+        "masks_per_window",
         "rounds_per_report",
     ),
     1,

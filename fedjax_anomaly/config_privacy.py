@@ -55,6 +55,11 @@ def _check_noise(config: "Config") -> None:
                 f"{replaced}={getattr(config, replaced)} has no effect with {name}={getattr(config, name)}; leave "
                 "one of them out."
             )
+    if config.masks_per_window > 1 and (config.dp_unit != "example" or not config.input_masking):
+        raise ValueError(
+            f"masks_per_window={config.masks_per_window} has no effect with dp_unit={config.dp_unit} and input_masking="
+            f"{config.input_masking}; leave it out, or give --dp_unit=example and --input_masking."
+        )
     if config.dp_unit == "example" and config.clustering == "ifca":
         raise ValueError(
             "clustering=ifca looks at every client's windows in every round without noise, which no epsilon of "

@@ -336,7 +336,11 @@ def _local_training(config: Config, federation: Federation, model: Autoencoder, 
     }
     if config.dp_unit == "example":
         mechanism = mechanisms.gaussian(config.clip_norm, tuned.noise_multiplier)
-        settings |= {"sampling_rate": config.dp_sampling_rate, "local_steps": config.local_steps}
+        settings |= {
+            "sampling_rate": config.dp_sampling_rate,
+            "local_steps": config.local_steps,
+            "copies": config.masks_per_window,
+        }
         return private_local_training(model.loss, optimizer, mechanism, **settings)
     return local_training(model.loss, optimizer, **settings)
 

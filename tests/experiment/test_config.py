@@ -114,6 +114,11 @@ def test_there_is_a_preset_for_every_data_set():
         ({"dp_sampling_rate": 0.1}, "dp_sampling_rate=0.1 has no effect with dp_unit=none; leave it out, or give"),
         ({"local_steps": 2, "dp_unit": "client", "dp_epsilon": 1.0}, "local_steps=2 has no effect with dp_unit=client"),
         ({"dp_unit": "example", "dp_epsilon": 1.0, "dp_sampling_rate": 1.1}, "dp_sampling_rate=1.1 must lie in [0, 1]"),
+        ({"masks_per_window": 2, "input_masking": 0.1}, "masks_per_window=2 has no effect with dp_unit=none"),
+        (
+            {"dp_unit": "example", "dp_epsilon": 1.0, "masks_per_window": 2},
+            "masks_per_window=2 has no effect with dp_unit=example and input_masking=0.0; leave it out, or give",
+        ),
         (
             {"dp_unit": "example", "dp_epsilon": 1.0, "dp_sampling_rate": 0.1, "batch_size": 8},
             "batch_size=8 has no effect with dp_sampling_rate=0.1; leave one of them out",
