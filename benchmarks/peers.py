@@ -27,7 +27,8 @@ from peers_workloads import W1, WORKLOADS, Workload
 
 from fedjax_anomaly.reporting.atomic import write_atomically
 
-MATMULS_PER_REPETITION = 40
+MATMULS_PER_ROUND = 8
+"""About as long as a round."""
 
 T = TypeVar("T")
 
@@ -61,11 +62,17 @@ def entries_of(workload: Workload, rivals: list[Contestant]) -> list[Entry]:
     rounds = workload.rounds_per_repetition
     entries = [Entry(each.name, each, workload, rounds) for each in (OURS, *rivals)]
     if workload.name == "W1":
-        entries += [Entry(each.name, each, workload, MATMULS_PER_REPETITION, trains=False) for each in MATRIX_PRODUCTS]
+        products = MATMULS_PER_ROUND * rounds
+        entries += [Entry(each.name, each, workload, products, trains=False) for each in MATRIX_PRODUCTS]
     if workload.name == "W1_dp":
-        plain = dataclasses.replace(W1, rounds_per_repetition=rounds)
+        plain = dataclasses.replace(workload, name="W1", clip_norm=None)
         entries.append(Entry(peers_report.WITHOUT_PRIVACY, OURS, plain, rounds))
     return entries
+
+
+def smaller(workload: Workload) -> Workload:
+    """Two batches for each client, and single rounds."""
+    return dataclasses.replace(workload, num_windows=2 * workload.batch_size, rounds_per_repetition=1)
 
 
 def main() -> None:
@@ -79,11 +86,12 @@ def main() -> None:
     results = []
     for workload in workloads:
         if arguments.quick:
-            workload = dataclasses.replace(workload, rounds_per_repetition=1)
+            workload = smaller(workload)
         print(workload.name, flush=True)
         results += compare(workload.name, entries_of(workload, rivals), pythons, repetitions, folder)
     print("first rounds", flush=True)
-    starters = [Entry(each.name, each, W1, 1) for each in (OURS, *rivals)]
+    first = smaller(W1) if arguments.quick else W1
+    starters = [Entry(each.name, each, first, 1) for each in (OURS, *rivals)]
     starts = first_rounds(starters, pythons, later_starts, folder)
     rows, ratios = peers_report.rows_of(results, starts), peers_report.ratios_of(results, starts)
     text = peers_report.page(rows, ratios, [OURS, *rivals], " ".join(["python", *sys.argv]), arguments.quick)

@@ -39,24 +39,54 @@ class Contestant:
 
 OURS = Contestant("ours", "fedjax_anomaly", f"{CORES} host devices, one client at a time on each", None)
 
+_TORCH = Environment("torch", (TORCH, "numpy"))
+
 RIVALS = (
     Contestant(
         "torch_loop",
-        "PyTorch loop",
-        "one thread per core, glibc's malloc keeps its memory, parameters and gradients in one vector each",
-        Environment("torch", (TORCH, "numpy")),
-        TUNED_MALLOC,
+        "a PyTorch loop over the clients",
+        "one thread; parameters and gradients in one vector each; malloc keeps its memory",
+        _TORCH,
+        TUNED_MALLOC | ONE_THREAD,
     ),
     Contestant(
         "torch_processes",
-        f"PyTorch, {CORES} processes",
-        "one thread per process, glibc's malloc keeps its memory, parameters and gradients in one vector each",
-        Environment("torch", (TORCH, "numpy")),
+        f"the same loop over {CORES} processes",
+        "one thread per process, else as the loop",
+        _TORCH,
         TUNED_MALLOC | ONE_THREAD,
+    ),
+    Contestant(
+        "flower",
+        "Flower, simulation engine",
+        "one CPU per client, a model and windows kept in each of Ray's workers, replies fetched every 2 ms, telemetry "
+        "off; malloc keeps its memory",
+        Environment("flower", (TORCH, "numpy", "flwr[simulation]==1.42.0")),
+        TUNED_MALLOC | ONE_THREAD | {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"},
+    ),
+    Contestant(
+        "pfl",
+        "pfl-research, simulated backend",
+        f"{CORES} processes of one thread, fused SGD, no evaluation; malloc keeps its memory",
+        Environment("pfl", (TORCH, "numpy", "pfl[pytorch]==0.6.0")),
+        TUNED_MALLOC | ONE_THREAD,
+    ),
+    Contestant(
+        "blazefl",
+        "BlazeFL, thread pool",
+        f"{CORES} threads, a model kept for each; malloc keeps its memory. BlazeFL 3 needs Python 3.14",
+        Environment("blazefl", (TORCH, "numpy", "tqdm", "blazefl==2.0.3"), python=(3, 12)),
+        TUNED_MALLOC | ONE_THREAD,
+    ),
+    Contestant(
+        "fedjax",
+        "FedJAX",
+        f"pmap over {CORES} host devices; the newest JAX that it runs on",
+        Environment("fedjax", ("fedjax==0.0.17", "jax==0.5.3", "jaxlib==0.5.3", "numpy")),
     ),
 )
 
 MATRIX_PRODUCTS = (
     Contestant("matmul_jax", "matrix product, JAX", "all cores", None),
-    Contestant("matmul_torch", "matrix product, PyTorch", "all cores", Environment("torch", (TORCH, "numpy"))),
+    Contestant("matmul_torch", "matrix product, PyTorch", "all cores", _TORCH, {"OMP_NUM_THREADS": str(CORES)}),
 )

@@ -1,10 +1,9 @@
 """Flower: its simulation engine (Ray), message API and FedAvg strategy, with its own wrapper for privacy."""
 
-import functools
 import os
+from pathlib import Path
 from typing import Any
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -12,20 +11,15 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from flwr.simulation import run_simulation
 
 from rivals.protocol import Task, Turns, leave_parameters, task_from_command_line
-from rivals.torch_model import LocalTraining, initial_model, trained_parameters
-
-
-@functools.cache
-def training_in_this_worker(folder: str) -> LocalTraining:
-    """The model and the windows, kept from client to client in one of Ray's workers."""
-    torch.set_num_threads(1)
-    return LocalTraining(Task(folder))
+from rivals.torch_model import initial_model, trained_tensors, training_in_this_process
 
 
 class CohortFedAvg(FedAvg):
     """FedAvg that tells every node which place of the round's cohort it takes."""
 
-    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
         """A message for each place: the parameters and the place."""
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for place, message in enumerate(messages):
@@ -34,26 +28,21 @@ class CohortFedAvg(FedAvg):
         return messages
 
 
-def client_app(folder: str) -> ClientApp:
+def client_app(folder: Path) -> ClientApp:
     """Local training as a Flower client."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        local = training_in_this_worker(folder)
+        local = training_in_this_process(folder)
         config = message.content["config"]
         local.model.load_state_dict(message.content["arrays"].to_torch_state_dict(), strict=False)
         local.train(config["server-round"] - 1, config["place"])
-        arrays = ArrayRecord(trained_state(local.model))
+        arrays = ArrayRecord(trained_tensors(local.model))
         metrics = MetricRecord({"num-examples": local.num_windows})
         return Message(content=RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
     return app
-
-
-def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters that train, without copies."""
-    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
 
 def strategy_of(task: Task) -> Any:
@@ -91,13 +80,13 @@ def main() -> None:
     def serve(grid: Grid, context: Context) -> None:
         # By default the server looks for replies every 0.1 s.
         grid.pull_interval = 0.002
-        initial = ArrayRecord(trained_state(initial_model(task)))
+        initial = ArrayRecord(trained_tensors(initial_model(task)))
         turns.ask()
         strategy.start(grid, initial, num_rounds=len(task.cohorts))
 
     run_simulation(
         server,
-        client_app(str(task.folder)),
+        client_app(task.folder),
         num_supernodes=task.settings.num_clients,
         backend_config={"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": os.cpu_count()}},
     )

@@ -3,7 +3,7 @@
 import torch
 
 from rivals.protocol import Turns, leave_parameters, task_from_command_line
-from rivals.torch_model import LocalTraining, server_step, trained_parameters
+from rivals.torch_model import LocalTraining, server_step, trained_tensors
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
             round += 1
         turns.done()
     training.flat.copy_(params)
-    leave_parameters(trained_parameters(training.model))
+    leave_parameters(trained_tensors(training.model))
 
 
 if __name__ == "__main__":

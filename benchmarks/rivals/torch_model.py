@@ -1,5 +1,8 @@
 """The autoencoder and its local training in PyTorch, for every contestant that uses PyTorch."""
 
+import functools
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -37,9 +40,14 @@ def initial_model(task: Task) -> Autoencoder:
     return model
 
 
-def trained_parameters(model: Autoencoder) -> dict[str, np.ndarray]:
-    """The parameters that train, by PyTorch's names."""
-    return {name: value.detach().numpy() for name, value in model.named_parameters() if value.requires_grad}
+def windows_of(task: Task, client: int) -> torch.Tensor:
+    """Float[N, T, F], a client's windows."""
+    return torch.from_numpy(task.windows(client))
+
+
+def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters that train, by PyTorch's names; they share the model's memory."""
+    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
 
 class LocalTraining:
@@ -90,8 +98,15 @@ class LocalTraining:
     def windows(self, client: int) -> torch.Tensor:
         """Float[N, T, F], the client's windows, kept from the first use on."""
         if client not in self._windows:
-            self._windows[client] = torch.from_numpy(self._task.windows(client))
+            self._windows[client] = windows_of(self._task, client)
         return self._windows[client]
+
+
+@functools.cache
+def training_in_this_process(folder: Path) -> LocalTraining:
+    """A model and the windows that it has seen, kept from client to client in a worker of one thread."""
+    torch.set_num_threads(1)
+    return LocalTraining(Task(folder))
 
 
 def server_step(task: Task, params: torch.Tensor, total: torch.Tensor) -> None:

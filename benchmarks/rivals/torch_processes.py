@@ -7,7 +7,7 @@ import torch
 import torch.multiprocessing
 
 from rivals.protocol import Turns, leave_parameters, task_from_command_line
-from rivals.torch_model import LocalTraining, server_step, trained_parameters
+from rivals.torch_model import LocalTraining, server_step, trained_tensors, training_in_this_process
 
 
 def main() -> None:
@@ -30,14 +30,13 @@ def main() -> None:
             round += 1
         turns.done()
     training.flat.copy_(params)
-    leave_parameters(trained_parameters(training.model))
+    leave_parameters(trained_tensors(training.model))
 
 
 def work(requests: Connection, rank: int, num_processes: int) -> None:
     """Trains every `num_processes`-th client of each cohort and sends back the sum of their updates."""
-    torch.set_num_threads(1)
     task = task_from_command_line()
-    training = LocalTraining(task)
+    training = training_in_this_process(task.folder)
     while True:
         round, start = requests.recv()
         start = torch.from_numpy(start)
