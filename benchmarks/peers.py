@@ -14,6 +14,7 @@ the reason. --quick is a smoke test.
 
 import argparse
 import dataclasses
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,8 @@ def smaller(workload: Workload) -> Workload:
 
 def main() -> None:
     arguments = parse()
+    # Ends by an exception, which ends the contestants.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = arguments.output_dir.resolve()
     rivals = chosen("rivals", arguments.rivals, {rival.name: rival for rival in RIVALS})
     workloads = chosen("workloads", arguments.workloads, WORKLOADS)

@@ -1,6 +1,7 @@
 """Contestants taking turns on one workload, and their starts in fresh processes."""
 
 import dataclasses
+import math
 import sys
 import tempfile
 import time
@@ -18,7 +19,10 @@ TIMEOUT_SECONDS = 400.0
 """Of a start with its first rounds, and of one repetition."""
 
 TOLERANCE = 1e-3
-"""Largest difference of a parameter from ours, over the largest change of one by the training."""
+"""Of `relative_difference` from our parameters."""
+
+ROUNDING = 1e-6
+"""Differences of a parameter up to this are float32's; weights lie around 0.1."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +53,7 @@ class Result:
       contestant: name of the entry.
       seconds: of one round, in each repetition.
       peak_memory_bytes: of the process and its children, from the start through the first rounds.
-      difference: see `TOLERANCE`; 0 for ours.
+      difference: see `relative_difference`; 0 for ours.
       failure: why it has no figures, or why they do not count.
     """
 
@@ -185,12 +189,15 @@ def _check_parameters(running: dict[Entry, ContestantProcess], results: dict[str
 def relative_difference(
     parameters: dict[str, np.ndarray], expected: dict[str, np.ndarray], initial: dict[str, np.ndarray]
 ) -> float:
-    """The largest difference of a parameter, over the largest change that training made; 1 where names differ."""
-    if parameters.keys() != expected.keys():
-        return 1.0
-    difference = max(float(np.max(np.abs(parameters[name] - expected[name]))) for name in expected)
-    change = max(float(np.max(np.abs(expected[name] - initial[name]))) for name in expected)
-    return difference / change
+    """The largest difference of a parameter beyond rounding, over the largest change that training made.
+
+    Infinite where the parameters are not the same ones, or not numbers.
+    """
+    if {name: value.shape for name, value in parameters.items()} != {n: v.shape for n, v in expected.items()}:
+        return math.inf
+    difference = float(np.max([np.max(np.abs(parameters[name] - expected[name])) for name in expected]))
+    change = float(np.max([np.max(np.abs(expected[name] - initial[name])) for name in expected]))
+    return max(difference - ROUNDING, 0.0) / change if math.isfinite(difference) else math.inf
 
 
 def _in_words(result: Result) -> str:

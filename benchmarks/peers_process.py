@@ -44,6 +44,7 @@ class ContestantProcess:
                 stderr=errors,
                 env=os.environ | {"PYTHONPATH": path} | (environment or {}),
                 cwd=benchmarks,
+                bufsize=0,
                 start_new_session=True,
             )
 
@@ -56,7 +57,6 @@ class ContestantProcess:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(f"{rounds}\n".encode())
-            self._process.stdin.flush()
         except BrokenPipeError:
             raise ContestantFailed(self._reason()) from None
         if not select.select([self._process.stdout], [], [], timeout_seconds)[0]:
@@ -112,7 +112,8 @@ class ContestantProcess:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self._process.wait()
+        # Waits for it and closes the pipes.
+        self._process.__exit__(kind, error, trace)
 
     def _reason(self) -> str:
         """The last line that it printed, or where to look."""

@@ -35,6 +35,7 @@ class Workload:
       batch_size: B, a divisor of N.
       learning_rate: of the clients.
       clip_norm: client-level privacy clips every update to this L2 norm and adds noise to their sum; None does not.
+        That of W1_dp is less than half of the norm of an update.
       noise_multiplier: standard deviation of the noise over `clip_norm`. It is tiny, so that all the noise is drawn
         and the parameters still compare.
       rounds_per_repetition: rounds of one timing.
@@ -67,7 +68,7 @@ class Workload:
 W1 = Workload("W1", 20, 20, 512, 16, 41, 64, 8, 64)
 WORKLOADS = {
     "W1": W1,
-    "W1_dp": dataclasses.replace(W1, name="W1_dp", clip_norm=0.05, noise_multiplier=1e-6),
+    "W1_dp": dataclasses.replace(W1, name="W1_dp", clip_norm=1e-3, noise_multiplier=1e-4),
     "W2": Workload("W2", 200, 40, 128, 16, 41, 64, 8, 64),
     "W3": Workload("W3", 20, 20, 256, 8, 22, 16, 4, 32, rounds_per_repetition=40),
 }

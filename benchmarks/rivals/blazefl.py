@@ -21,7 +21,7 @@ class Server(FedAvgBaseServerHandler):
         self.params = params
         self.num_clients_per_round = self._settings.cohort_size
         self.round = 0
-        self.client_buffer_cache = []
+        self.client_buffer_cache: list[FedAvgUplinkPackage] = []
 
     def global_update(self, buffer: list[Any]) -> None:
         """The mean of the clients' parameters."""
@@ -43,7 +43,7 @@ class Clients(ThreadPoolClientTrainer):
         self.num_parallels = os.cpu_count() or 1
         self.device = "cpu"
         self.stop_event = threading.Event()
-        self.cache = []
+        self.cache: list[FedAvgUplinkPackage] = []
         self.round = 0
         self._task = task
         self._idle: queue.SimpleQueue[LocalTraining] = queue.SimpleQueue()
