@@ -24,7 +24,7 @@ import harness
 import peers_report
 from peers_compare import Entry, Pythons, compare, first_rounds
 from peers_contestants import MATRIX_PRODUCTS, OURS, RIVALS, Contestant
-from peers_workloads import W1, WORKLOADS, Workload
+from workloads import W1, WORKLOADS, Workload
 
 from fedjax_anomaly.reporting.atomic import write_atomically
 

@@ -13,7 +13,7 @@ import numpy as np
 from peers_contestants import Contestant
 from peers_environments import NotInstalled, install
 from peers_process import ContestantFailed, ContestantProcess
-from peers_workloads import Workload, write_task
+from workloads import Workload, write_task
 
 TIMEOUT_SECONDS = 400.0
 """Of a start with its first rounds, and of one repetition."""

@@ -8,8 +8,8 @@ from typing import Any
 import harness
 from peers_compare import Result, Start
 from peers_contestants import Contestant
-from peers_workloads import WORKLOADS
 from rivals.protocol import MATMUL_SIZE
+from workloads import WORKLOADS
 
 Row = dict[str, Any]
 

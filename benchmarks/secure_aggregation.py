@@ -1,6 +1,6 @@
 """What secure aggregation costs: time of a compiled round, and bytes and work of one client in the protocol.
 
-Rounds are those of W1 (see `throughput.py`): in the clear, by SecAgg and by SecAgg+, interleaved; each run's parameters
+Rounds are those of W1 (see `workloads.py`): in the clear, by SecAgg and by SecAgg+, interleaved; each run's parameters
 are checked against those in the clear. In a compiled round the simulation computes the masks of all clients, with
 JAX's threefry. What one client itself would do in a round is timed apart, with the protocol's own cryptography, in
 federations of 20, 200 and 1,000 clients, and its messages are counted as the bytes they are.
@@ -16,9 +16,8 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from harness import markdown_table, parse_arguments, write_results
-from throughput import NUM_CLIENTS, NUM_WINDOWS, model_and_training, workload
+from workloads import W1, algorithm, client_data, model_and_training
 
 from fedjax_anomaly import federated, trees
 from fedjax_anomaly.federated.parallel import place_clients
@@ -34,19 +33,11 @@ def compiled_run(
     data: ClientData, rounds: int, aggregator: federated.Aggregator, mesh: jax.sharding.Mesh
 ) -> Callable[[], Any]:
     """`rounds` rounds as one compiled call; returns the parameters and what the aggregator reported."""
-    model, train_client = model_and_training()
-    algorithm = federated.clustered_fedavg(
-        model.init,
-        train_client,
-        federated.single(NUM_CLIENTS),
-        aggregator,
-        optax.sgd(1.0),
-        map_clients=federated.client_map(None, mesh),
-    )
+    fedavg = algorithm(W1, federated.client_map(None, mesh), aggregator)
     key = jax.random.key(0)
     placed = place_clients(data, mesh)
-    run = jax.jit(lambda state: federated.run(algorithm, key, state, placed, rounds), donate_argnums=0)
-    start = jax.device_put(algorithm.init(key, placed), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    run = jax.jit(lambda state: federated.run(fedavg, key, state, placed, rounds), donate_argnums=0)
+    start = jax.device_put(fedavg.init(key, placed), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
     def call() -> Any:
         # The run is given its state to overwrite, so it gets a copy.
@@ -58,9 +49,11 @@ def compiled_run(
 
 def time_rounds(rounds: int, repetitions: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios of whole rounds."""
-    data, mesh = workload(), federated.clients_mesh()
+    data, mesh = client_data(W1), federated.clients_mesh()
     aggregators = {IN_THE_CLEAR: federated.weighted_sum()}
-    aggregators |= {name: federated.secure_sum(name, max_weight=NUM_WINDOWS, clip=4.0, mesh=mesh) for name in PROTOCOLS}
+    aggregators |= {
+        name: federated.secure_sum(name, max_weight=W1.num_windows, clip=4.0, mesh=mesh) for name in PROTOCOLS
+    }
     calls = {name: compiled_run(data, rounds, aggregator, mesh) for name, aggregator in aggregators.items()}
     first_seconds, params = {}, {}
     for name, call in calls.items():
@@ -98,7 +91,7 @@ def time_rounds(rounds: int, repetitions: int) -> tuple[list[dict[str, Any]], di
 
 def time_protocol(federation_sizes: tuple[int, ...], repetitions: int) -> list[dict[str, Any]]:
     """A row for each protocol and number of clients: one client's messages and work, without dropouts."""
-    model, _ = model_and_training()
+    model, _ = model_and_training(W1)
     num_values = trees.num_elements(jax.eval_shape(model.init, jax.random.key(0))) + 1
     rows = []
     for num_clients in federation_sizes:

@@ -16,40 +16,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from harness import markdown_table, parse_arguments, write_results
+from workloads import W1, algorithm, client_data, model_and_training
 
-from fedjax_anomaly import federated, models
+from fedjax_anomaly import federated
 from fedjax_anomaly.federated.parallel import place_clients
-from fedjax_anomaly.types import ClientData, FeatureLayout
-
-NUM_CLIENTS, NUM_WINDOWS, WINDOW_LENGTH, NUM_FEATURES, HIDDEN_SIZE, LATENT_SIZE, BATCH_SIZE = 20, 512, 16, 41, 64, 8, 64
-
-
-def workload() -> ClientData:
-    """Random windows; what they hold does not matter for speed."""
-    rng = np.random.default_rng(0)
-    series = rng.normal(size=(NUM_CLIENTS, NUM_WINDOWS + WINDOW_LENGTH - 1, NUM_FEATURES)).astype(np.float32)
-    starts = np.tile(np.arange(NUM_WINDOWS, dtype=np.int32), (NUM_CLIENTS, 1))
-    return ClientData(series, starts, np.ones((NUM_CLIENTS, NUM_WINDOWS), bool))
+from fedjax_anomaly.types import ClientData
 
 
 def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, mesh: Any) -> Callable[[], Any]:
     """`rounds` rounds as one compiled call; returns the parameters, of one cluster."""
-    model, train_client = model_and_training()
-    algorithm = federated.clustered_fedavg(
-        model.init,
-        train_client,
-        federated.single(NUM_CLIENTS),
-        federated.weighted_sum(),
-        optax.sgd(1.0),
-        map_clients=federated.client_map(client_batch_size, mesh),
-    )
+    fedavg = algorithm(W1, federated.client_map(client_batch_size, mesh))
     key = jax.random.key(0)
     placed = place_clients(data, mesh)
-    run = jax.jit(lambda state: federated.run(algorithm, key, state, placed, rounds)[0], donate_argnums=0)
+    run = jax.jit(lambda state: federated.run(fedavg, key, state, placed, rounds)[0], donate_argnums=0)
 
-    start = algorithm.init(key, placed)
+    start = fedavg.init(key, placed)
     if mesh is not None:
         start = jax.device_put(start, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
@@ -62,10 +44,10 @@ def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, m
 
 def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     """What most simulators do: a compiled local training, called for one client after the other."""
-    model, train_client = model_and_training()
+    model, train_client = model_and_training(W1)
     train_client = jax.jit(train_client)
     key = jax.random.key(0)
-    clients = [jax.tree.map(lambda leaf, c=c: jnp.asarray(leaf[c]), data) for c in range(NUM_CLIENTS)]
+    clients = [jax.tree.map(lambda leaf, c=c: jnp.asarray(leaf[c]), data) for c in range(W1.num_clients)]
 
     start = model.init(jax.random.split(key)[0])
 
@@ -87,20 +69,11 @@ def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     return call
 
 
-def model_and_training() -> tuple[models.Autoencoder, Any]:
-    """The model and the local training of W1."""
-    model = models.lstm_autoencoder(FeatureLayout(NUM_FEATURES), hidden_size=HIDDEN_SIZE, latent_size=LATENT_SIZE)
-    train_client = federated.local_training(
-        model.loss, optax.sgd(0.01), window_length=WINDOW_LENGTH, batch_size=BATCH_SIZE
-    )
-    return model, train_client
-
-
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     rounds, repetitions = (2, 1) if arguments.quick else (5, 7)
-    data = workload()
+    data = client_data(W1)
     contestants = {
         "compiled run": compiled_run(data, rounds, None, federated.clients_mesh()),
         "plain vmap": compiled_run(data, rounds, 0, None),

@@ -5,7 +5,7 @@ import os
 
 import jax
 from peers_weights import to_torch_names
-from peers_workloads import KEY, Workload, algorithm, client_data
+from workloads import KEY, Workload, algorithm, client_data
 
 from fedjax_anomaly import federated
 from fedjax_anomaly.federated.algorithm import FederatedState

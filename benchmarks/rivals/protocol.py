@@ -18,10 +18,10 @@ MATMUL_SIZE = 2048
 
 
 class Task:
-    """A workload as `peers_workloads.write_task` wrote it.
+    """A workload as `workloads.write_task` wrote it.
 
     Attributes:
-      settings: the fields of `peers_workloads.Workload`.
+      settings: the fields of `workloads.Workload`.
       initial: the initial weights, with PyTorch's names and shapes.
       cohorts: Int[R, S], the clients of each round.
       batches: Int[R, S, steps, B], windows of each of their batches.

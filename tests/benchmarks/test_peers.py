@@ -15,7 +15,7 @@ from peers_environments import Environment, NotInstalled, install
 from peers_process import ContestantFailed, ContestantProcess
 from peers_report import MATMUL_GFLOP, page, ratios_of, rows_of
 from peers_weights import to_torch_names
-from peers_workloads import KEY, W1, Workload, client_data, cohorts_and_batches
+from workloads import KEY, W1, Workload, client_data, cohorts_and_batches
 
 from fedjax_anomaly import federated, models
 from fedjax_anomaly.types import FeatureLayout

@@ -1,4 +1,4 @@
-"""The workloads of `peers.py`, and how one is written down so that every contestant does the same work."""
+"""The workloads of the speed benchmarks, and how one is written down so that every contestant does the same work."""
 
 import dataclasses
 import json
@@ -83,8 +83,8 @@ def client_data(workload: Workload) -> ClientData:
     return ClientData(series, starts, np.ones((workload.num_clients, workload.num_windows), bool))
 
 
-def algorithm(workload: Workload, map_clients: federated.parallel.ClientMap | None) -> federated.FederatedAlgorithm:
-    """The workload in this library."""
+def model_and_training(workload: Workload) -> tuple[models.Autoencoder, federated.algorithm.TrainClient]:
+    """The model and the training of one client."""
     model = models.lstm_autoencoder(
         FeatureLayout(workload.num_features), hidden_size=workload.hidden_size, latent_size=workload.latent_size
     )
@@ -94,19 +94,38 @@ def algorithm(workload: Workload, map_clients: federated.parallel.ClientMap | No
         window_length=workload.window_length,
         batch_size=workload.batch_size,
     )
-    aggregator = federated.weighted_sum()
-    if workload.clip_norm is not None:
-        mechanism = privacy.mechanisms.gaussian(workload.clip_norm, workload.noise_multiplier)
-        aggregator = federated.private(aggregator, mechanism, workload.cohort_size)
+    return model, train_client
+
+
+def algorithm(
+    workload: Workload,
+    map_clients: federated.parallel.ClientMap | None,
+    aggregator: federated.Aggregator | None = None,
+) -> federated.FederatedAlgorithm:
+    """The workload in this library.
+
+    Args:
+      workload: what to train.
+      map_clients: the map over clients; None chooses by the platform.
+      aggregator: None takes that of the workload: a plain sum, or a private one.
+    """
+    model, train_client = model_and_training(workload)
     return federated.clustered_fedavg(
         model.init,
         train_client,
         federated.single(workload.num_clients),
-        aggregator,
+        aggregator or _aggregator(workload),
         optax.sgd(1.0),
         sample_cohort=_sample_cohort(workload),
         map_clients=map_clients,
     )
+
+
+def _aggregator(workload: Workload) -> federated.Aggregator:
+    if workload.clip_norm is None:
+        return federated.weighted_sum()
+    mechanism = privacy.mechanisms.gaussian(workload.clip_norm, workload.noise_multiplier)
+    return federated.private(federated.weighted_sum(), mechanism, workload.cohort_size)
 
 
 def _sample_cohort(workload: Workload) -> federated.algorithm.SampleCohort | None:
