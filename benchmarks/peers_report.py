@@ -111,9 +111,11 @@ def page(
     text.append(
         f"`{command}`, {datetime.date.today().isoformat()}, {machine['cores']} cores of {machine['processor']}."
     )
-    text += [
-        "Medians over repetitions in which the contestants took turns; all ended at the same parameters, or say so."
-    ]
+    text.append(
+        "Medians over repetitions in which the contestants took turns. Peak memory is the proportional set size of a "
+        "contestant with its children, from the start through the first rounds. The difference of parameters from ours "
+        f"is relative to what training changed. A round of W1 is {WORKLOADS['W1'].gflop_per_round:.1f} GFLOP."
+    )
     for workload in dict.fromkeys(row["workload"] for row in rows):
         text += ["", f"## {workload}", ""]
         own = [row for row in rows if row["workload"] == workload]
