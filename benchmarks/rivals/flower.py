@@ -1,6 +1,7 @@
 """Flower: its simulation engine (Ray), message API and FedAvg strategy, with its own wrapper for privacy."""
 
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,17 @@ def main() -> None:
         turns.ask()
         strategy.start(grid, initial, num_rounds=len(task.cohorts))
 
-    run_simulation(
-        server,
-        client_app(task.folder),
-        num_supernodes=task.settings.num_clients,
-        backend_config={"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": os.cpu_count()}},
-    )
+    try:
+        run_simulation(
+            server,
+            client_app(task.folder),
+            num_supernodes=task.settings.num_clients,
+            backend_config={"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": os.cpu_count()}},
+        )
+    except Exception:
+        traceback.print_exc()
+        # Flower's server would go on waiting for clients in its thread.
+        os._exit(1)
     leave_parameters(final)
 
 
