@@ -20,8 +20,6 @@ from fedjax_anomaly.types import PyTree
 
 _LONGEST_UNROLLED = 16
 """Sequences up to this length become straight-line code; longer ones would take too long to compile."""
-_STEPS_PER_ITERATION = 4
-"""Of the loop over a longer sequence."""
 
 
 class LSTMWeights(NamedTuple):
@@ -152,11 +150,10 @@ lstm.defvjp(_forward_and_save, _backward)
 def _scan(step: Callable[[Any, Any], tuple[Any, Any]], inputs: PyTree, reverse: bool = False) -> PyTree:
     """The outputs of all steps, stacked; the first one gets None for a carry where it is unrolled, and else zeros."""
     num_steps = len(jax.tree.leaves(inputs)[0])
-    first = jax.tree.map(lambda leaf: leaf[0], inputs)
     if num_steps > _LONGEST_UNROLLED:
-        carry, _ = jax.eval_shape(step, None, first)
+        carry, _ = jax.eval_shape(step, None, jax.tree.map(lambda leaf: leaf[0], inputs))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
-        return jax.lax.scan(step, zeros, inputs, reverse=reverse, unroll=_STEPS_PER_ITERATION)[1]
+        return jax.lax.scan(step, zeros, inputs, reverse=reverse)[1]
     carry, outputs = None, []
     for t in reversed(range(num_steps)) if reverse else range(num_steps):
         carry, output = step(carry, jax.tree.map(lambda leaf, t=t: leaf[t], inputs))
