@@ -249,6 +249,11 @@ class Config:
     host_devices: int = _option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
     )
+    compilation_cache: str = _option(
+        "",
+        "Folder for compiled programs, from which the next start of the same configuration takes them; empty takes the "
+        "user's cache folder, none keeps nothing.",
+    )
     resume: bool = _option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
 
     def __post_init__(self) -> None:
@@ -394,7 +399,7 @@ class Config:
 
     def differences(self, other: "Config") -> list[str]:
         """Settings that make a checkpoint of one config useless to the other, as readable text."""
-        free = {"output_dir", "data_dir", "cache_dir", "resume", "num_rounds", "rounds_per_report"}
+        free = {"output_dir", "data_dir", "cache_dir", "compilation_cache", "resume", "num_rounds", "rounds_per_report"}
         if self.dp_epsilon or self.dp_mechanism == "correlated":  # The noise was made for the number of rounds.
             free.discard("num_rounds")
         return [
