@@ -254,6 +254,9 @@ class Config:
         "Folder for compiled programs, from which the next start of the same configuration takes them; empty takes the "
         "user's cache folder, none keeps nothing.",
     )
+    profile: str = _option(
+        "", "Folder for a trace of one compiled call of rounds, for TensorBoard or XProf; empty traces nothing."
+    )
     resume: bool = _option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
 
     def __post_init__(self) -> None:
@@ -315,6 +318,10 @@ class Config:
                     f"{name}={getattr(self, name)} has no effect with method={self.method}; leave it out, or give "
                     "--method=federated."
                 )
+        if self.profile and not in_rounds:
+            raise ValueError(
+                f"profile={self.profile} traces rounds, which method={self.method} does not have; leave it out."
+            )
         if self.score == "pvalue" and not in_rounds:
             raise ValueError(
                 f"score=pvalue needs an error per column, which method={self.method} does not have; leave it out."
@@ -399,7 +406,16 @@ class Config:
 
     def differences(self, other: "Config") -> list[str]:
         """Settings that make a checkpoint of one config useless to the other, as readable text."""
-        free = {"output_dir", "data_dir", "cache_dir", "compilation_cache", "resume", "num_rounds", "rounds_per_report"}
+        free = {
+            "output_dir",
+            "data_dir",
+            "cache_dir",
+            "compilation_cache",
+            "profile",
+            "resume",
+            "num_rounds",
+            "rounds_per_report",
+        }
         if self.dp_epsilon or self.dp_mechanism == "correlated":  # The noise was made for the number of rounds.
             free.discard("num_rounds")
         return [

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from fedjax_anomaly.experiment.profiling import one_call_traced
 from fedjax_anomaly.federated.algorithm import FederatedState, run
 from fedjax_anomaly.federated.parallel import place_clients
 from fedjax_anomaly.federated.secure_sum import check_sums
@@ -83,6 +85,7 @@ def train(
       Diverged: when the loss or the parameters are no longer finite; the last good checkpoint is kept.
       ArithmeticError: when a secure sum overflowed.
       FileNotFoundError: when there is no checkpoint to resume from.
+      OSError: when the folder of `profile` cannot be made.
 
     Guarantees:
       A resumed run is bit-identical to one that never stopped, privacy noise included (test:
@@ -99,11 +102,14 @@ def train(
         chunk, compile_seconds = _compiled_chunk(experiment, key_run, state, data)
         round_seconds: list[float] = []
         done = int(state.round)
+        around_call = one_call_traced(config.profile, math.ceil((config.num_rounds - done) / config.rounds_per_report))
         while done < config.num_rounds:
-            begin = time.perf_counter()
-            state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
+            with around_call():
+                begin = time.perf_counter()
+                state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
+                seconds = time.perf_counter() - begin
             rounds = int(state.round) - done
-            round_seconds.append((time.perf_counter() - begin) / rounds)
+            round_seconds.append(seconds / rounds)
             records = round_records(done, rounds, info, validation_loss, round_seconds[-1])
             check_finite(records, done, checkpoint_dir)
             check_sums(records)
