@@ -120,17 +120,21 @@ class RoundInfo(NamedTuple):
 
 
 class FederatedAlgorithm(NamedTuple):
-    """A pair of pure functions, and the assignment that they use.
+    """A pair of pure functions, the assignment that they use, and the two halves of a round.
 
     Attributes:
       init: (key, data) -> state.
       round: (key, state, data) -> (state, RoundInfo).
       assign: (state, data of all clients) -> cluster [C], for evaluation.
+      draw: (key, round number) -> the cohort that `round` draws from the same key; None where every client takes part.
+      round_of_cohort: (key, state, cohort, its data) -> (state, RoundInfo), the rest of `round`.
     """
 
     init: Callable[[jax.Array, ClientData], FederatedState]
     round: Callable[[jax.Array, FederatedState, ClientData], tuple[FederatedState, RoundInfo]]
     assign: Callable[[FederatedState, ClientData], jax.Array]
+    draw: SampleCohort | None
+    round_of_cohort: Callable[[jax.Array, FederatedState, Cohort, ClientData], tuple[FederatedState, RoundInfo]]
 
 
 def run(
@@ -161,19 +165,46 @@ def run(
       The state after the last round, and (RoundInfo, observations), every leaf leading with R.
     """
 
-    def step(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
-        state, info = algorithm.round(jax.random.fold_in(key, state.round), state, data)
+    def round(key: jax.Array, state: FederatedState, _: None) -> tuple[FederatedState, RoundInfo]:
+        return algorithm.round(key, state, data)
+
+    return scan_rounds(round, key, state, None, num_rounds, observe, stop_round)
+
+
+def scan_rounds(
+    round: Callable[[jax.Array, FederatedState, Any], tuple[FederatedState, RoundInfo]],
+    key: jax.Array,
+    state: FederatedState,
+    inputs: Any,
+    num_rounds: int,
+    observe: Callable[[FederatedState], Any] = lambda state: None,
+    stop_round: jax.Array | int | None = None,
+) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+    """Scans rounds, each with inputs of its own.
+
+    Args:
+      round: (key of the round, state, its inputs) -> (state, RoundInfo).
+      key: see `run`.
+      state: see `run`.
+      inputs: of the rounds, every leaf leads with R; None where they have none.
+      num_rounds: see `run`.
+      observe: see `run`.
+      stop_round: see `run`.
+    """
+
+    def step(state: FederatedState, own: Any) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        state, info = round(jax.random.fold_in(key, state.round), state, own)
         return state, (info, observe(state))
 
     if stop_round is None:
-        return jax.lax.scan(step, state, None, length=num_rounds)
+        return jax.lax.scan(step, state, inputs, length=num_rounds)
 
-    def step_or_skip(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
-        _, report = jax.eval_shape(step, state, None)
+    def step_or_skip(state: FederatedState, own: Any) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        _, report = jax.eval_shape(step, state, own)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), report)
-        return jax.lax.cond(state.round < stop_round, lambda s: step(s, None), lambda s: (s, zeros), state)
+        return jax.lax.cond(state.round < stop_round, step, lambda s, _: (s, zeros), state, own)
 
-    return jax.lax.scan(step_or_skip, state, None, length=num_rounds)
+    return jax.lax.scan(step_or_skip, state, inputs, length=num_rounds)
 
 
 def full_participation(num_clients: int) -> SampleCohort:
