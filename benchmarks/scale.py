@@ -136,7 +136,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__ or "")
     chosen = contestants(arguments.quick)
     processes = {name: _start(contestant) for name, contestant in chosen.items()}
-    turns = [{name: _call(process) for name, process in processes.items()} for _ in range(2 if arguments.quick else 15)]
+    turns = [{name: _call(process) for name, process in processes.items()} for _ in range(2 if arguments.quick else 9)]
     memory = {name: json.loads(process.communicate()[0]) for name, process in processes.items()}
     first = next(iter(chosen))
     rows, ratios = [], {}

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from fedjax_anomaly.types import ClientData, PyTree
 
+_SHUFFLED_UP_TO = 4096
+
 
 class ClientUpdate(NamedTuple):
     """What local training on one client yields; stacked over clients every leaf leads with S.
@@ -215,16 +217,42 @@ def full_participation(num_clients: int) -> SampleCohort:
 def fixed_size_cohort(num_clients: int, cohort_size: int) -> SampleCohort:
     """A uniform sample of exactly `cohort_size` clients without replacement.
 
+    A small federation is shuffled; of a large one, whose shuffling would take longer than a round, few are drawn.
+
     Raises:
       ValueError: when the cohort is empty or larger than the federation.
     """
     _check_cohort_size(cohort_size, num_clients)
 
     def sample(key: jax.Array, round: jax.Array) -> Cohort:
-        index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
+        if num_clients <= _SHUFFLED_UP_TO:
+            index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
+        else:
+            index = few_of_many(key, num_clients, cohort_size)
         return Cohort(index, jnp.ones(cohort_size, bool))
 
     return sample
+
+
+def few_of_many(key: jax.Array, population: int, size: int) -> Int[jax.Array, " S"]:
+    """A uniform subset in time and memory that do not depend on the population: Floyd's algorithm.
+
+    The i-th draw is from the first `population - size + i + 1`; one that was drawn before is replaced by the last of
+    these, which cannot have been.
+
+    Guarantees:
+      Every subset is equally likely (test: `tests/federated/test_algorithm.py::test_every_subset_is_equally_likely`).
+
+    References:
+      Bentley and Floyd 1987, "Programming pearls: a sample of brilliance".
+    """
+    last = jnp.arange(population - size, population)
+    drawn = jax.random.randint(key, (size,), 0, last + 1)
+
+    def add(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        return chosen.at[i].set(jnp.where(jnp.any(chosen == drawn[i]), last[i], drawn[i]))
+
+    return jax.lax.fori_loop(0, size, add, jnp.full(size, -1, last.dtype))
 
 
 def poisson_cohort(num_clients: int, expected_size: int) -> SampleCohort:
