@@ -203,7 +203,16 @@ def test_the_example_of_a_trace_lists_its_operations(tmp_path, monkeypatch, caps
     assert " ms  PjitFunction(jit(<lambda>))" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md"])
+def test_the_example_of_clients_on_the_host_trains(capsys):
+    state = run_block("scaling.md")["state"]
+    assert state.round == 6
+    first, *_, last = (float(loss) for loss in re.findall(r"\d\.\d+", capsys.readouterr().out))
+    assert last < first
+
+
+@pytest.mark.parametrize(
+    "document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md", "scaling.md"]
+)
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for kind in (Config, AuditSettings) for field in dataclasses.fields(kind)} | {"run"}
     settings |= set(inspect.signature(data.load).parameters)
