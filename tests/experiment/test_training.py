@@ -116,7 +116,9 @@ def test_the_first_signal_asks_to_stop_and_the_second_acts_as_usual():
 
 
 def test_clients_on_the_host_end_at_the_same_bits_also_after_a_stop(small_dataset, small_config, tmp_path):
-    config = dataclasses.replace(small_config, num_clusters="1", clients_per_round=2, num_rounds=3)
+    config = dataclasses.replace(
+        small_config, model="dense_autoencoder", num_clusters="1", clients_per_round=2, num_rounds=3
+    )
     experiment = build(config, small_dataset)
     resident = train(experiment)
     on_host = dataclasses.replace(experiment, config=dataclasses.replace(config, client_data="host"))
