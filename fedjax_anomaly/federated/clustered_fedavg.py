@@ -75,17 +75,19 @@ def clustered_fedavg(
         return sample_cohort(key_cohort, round)
 
     def round(key: jax.Array, state: FederatedState, data: ClientData) -> tuple[FederatedState, RoundInfo]:
-        key_cohort, *keys = jax.random.split(key, 3)
+        key_cohort, key_train, key_aggregate = jax.random.split(key, 3)
         if sample_cohort is None:  # Nothing is copied.
-            return train_and_step(*keys, state, full_participation(len(data.starts))(key_cohort, state.round), data)
-        cohort = sample_cohort(key_cohort, state.round)
-        return train_and_step(*keys, state, cohort, of_cohort(jax.tree.map(jnp.asarray, data), cohort))
+            cohort, cohort_data = full_participation(len(data.starts))(key_cohort, state.round), data
+        else:
+            cohort = sample_cohort(key_cohort, state.round)
+            cohort_data = of_cohort(jax.tree.map(jnp.asarray, data), cohort)
+        return train_and_step(key_train, key_aggregate, state, cohort, cohort_data)
 
     def round_of_cohort(
         key: jax.Array, state: FederatedState, cohort: Cohort, cohort_data: ClientData
     ) -> tuple[FederatedState, RoundInfo]:
-        _, *keys = jax.random.split(key, 3)
-        return train_and_step(*keys, state, cohort, cohort_data)
+        _, key_train, key_aggregate = jax.random.split(key, 3)
+        return train_and_step(key_train, key_aggregate, state, cohort, cohort_data)
 
     def train_and_step(
         key_train: jax.Array, key_aggregate: jax.Array, state: FederatedState, cohort: Cohort, cohort_data: ClientData

@@ -123,4 +123,4 @@ def _place(cohorts: Cohorts, mesh: Mesh | None) -> Cohorts:
     even = cohorts.cohort.client.shape[1] % mesh.size == 0
     everywhere = NamedSharding(mesh, PartitionSpec())
     divided = NamedSharding(mesh, PartitionSpec(None, CLIENTS_AXIS)) if even else everywhere
-    return jax.device_put(cohorts, Cohorts(everywhere, divided))
+    return Cohorts(jax.device_put(cohorts.cohort, everywhere), jax.device_put(cohorts.data, divided))
