@@ -9,10 +9,14 @@ from rich.console import Console
 from fedjax_anomaly.auditing import ATTACKS, AuditSettings, audit_run
 from fedjax_anomaly.auditing.report import table
 from fedjax_anomaly.command import carry_out, divide_cpu
+from fedjax_anomaly.compilation_cache import keep_programs
 
 _DEFAULT = AuditSettings()
 _RUN = flags.DEFINE_string("run", "", "Folder of the finished run to audit; results go to its folder audit.")
 _HOST_DEVICES = flags.DEFINE_integer("host_devices", 0, "CPU devices; 0 takes one per core.", 0)
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "", "Folder for compiled programs; empty takes the user's cache folder, none keeps nothing."
+)
 flags.DEFINE_list("attacks", list(ATTACKS), f"Attacks to carry out, of {', '.join(ATTACKS)}.")
 flags.DEFINE_float("confidence", _DEFAULT.confidence, "Confidence of bounds and intervals.")
 flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of everything that is random in the audit.")
@@ -35,6 +39,7 @@ def _audit() -> int:
     if not _RUN.value:
         raise ValueError("run is missing: give the folder of a finished run as --run.")
     divide_cpu(_HOST_DEVICES.value)
+    keep_programs(_COMPILATION_CACHE.value)
     console = Console(highlight=False, soft_wrap=True)
     audit = audit_run(_RUN.value, _settings(), announce=lambda line: console.print(line, markup=False))
     console.print(table(audit))

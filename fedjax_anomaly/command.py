@@ -1,8 +1,11 @@
-"""What every command does around its work: the devices, and errors of one line."""
+"""What every command does around its work: the devices, and errors and warnings of one line."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import jax
 from absl import flags, logging
@@ -20,7 +23,8 @@ def carry_out(arguments: list[str], work: Callable[[], int]) -> int:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
-        return work()
+        with _warnings_of_one_line():
+            return work()
     except (ValueError, ArithmeticError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -30,6 +34,28 @@ def carry_out(arguments: list[str], work: Callable[[], int]) -> int:
 def divide_cpu(host_devices: int) -> None:
     """Divides the CPU into so many devices, 0 for one per core; must come before JAX's first computation."""
     jax.config.update("jax_num_cpu_devices", host_devices or os.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Tells a warning in one line, and no second one from the same place."""
+    told: set[tuple[str, int]] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if (filename, lineno) not in told:
+            told.add((filename, lineno))
+            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str) -> int:

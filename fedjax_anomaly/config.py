@@ -242,12 +242,25 @@ class Config:
     client_batch_size: int = _option(
         -1, "Clients trained at once on each device: 0 all, 1 one by one, -1 chooses by the platform."
     )
+    client_data: Literal["device", "host"] = _option(
+        "device",
+        "Where the clients' windows stay: all on the devices, or on the host, from where cohorts are fetched ahead of "
+        "their rounds, for more clients than a device has memory for.",
+    )
     member_batch_size: int = _option(
         -1,
         "Seeds and swept values trained at once on each device: 0 all, 1 one by one, -1 chooses by platform and size.",
     )
     host_devices: int = _option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
+    )
+    compilation_cache: str = _option(
+        "",
+        "Folder for compiled programs, from which the next start of the same configuration takes them; empty takes the "
+        "user's cache folder, none keeps nothing.",
+    )
+    profile: str = _option(
+        "", "Folder for a trace of one compiled call of rounds, for TensorBoard or XProf; empty traces nothing."
     )
     resume: bool = _option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
 
@@ -272,6 +285,7 @@ class Config:
         self.members()
         self._check_clusters()
         check_privacy(self)
+        self._check_client_data()
         if self.is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
             raise ValueError(
                 f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
@@ -310,6 +324,10 @@ class Config:
                     f"{name}={getattr(self, name)} has no effect with method={self.method}; leave it out, or give "
                     "--method=federated."
                 )
+        if self.profile and not in_rounds:
+            raise ValueError(
+                f"profile={self.profile} traces rounds, which method={self.method} does not have; leave it out."
+            )
         if self.score == "pvalue" and not in_rounds:
             raise ValueError(
                 f"score=pvalue needs an error per column, which method={self.method} does not have; leave it out."
@@ -323,6 +341,21 @@ class Config:
                 f"clustering=ifca needs a number of models, but num_clusters={self.num_clusters}; give "
                 "--num_clusters of 2 or more, or --clustering=similarity."
             )
+
+    def _check_client_data(self) -> None:
+        needs_all = {
+            f"method={self.method}": self.method != "federated",
+            "clients_per_round=0": self.clients_per_round == 0,
+            "client_sampling=poisson, which keeps a place for every client,": self.client_sampling == "poisson",
+            "clustering=ifca, which asks every client for its model after each round,": self.clustering == "ifca",
+            "more than one seed or swept value": len(self.members()) > 1,
+        }
+        for name, given in needs_all.items():
+            if given and self.client_data == "host":
+                raise ValueError(
+                    f"client_data=host is for cohorts of some of the clients, but {name} needs all on the device; "
+                    "give --client_data=device."
+                )
 
     @property
     def preprocessing_epsilon(self) -> float:
@@ -394,7 +427,17 @@ class Config:
 
     def differences(self, other: "Config") -> list[str]:
         """Settings that make a checkpoint of one config useless to the other, as readable text."""
-        free = {"output_dir", "data_dir", "cache_dir", "resume", "num_rounds", "rounds_per_report"}
+        free = {
+            "output_dir",
+            "data_dir",
+            "cache_dir",
+            "compilation_cache",
+            "profile",
+            "client_data",  # It changes no bit.
+            "resume",
+            "num_rounds",
+            "rounds_per_report",
+        }
         if self.dp_epsilon or self.dp_mechanism == "correlated":  # The noise was made for the number of rounds.
             free.discard("num_rounds")
         return [

@@ -3,6 +3,7 @@
 from absl import app
 
 from fedjax_anomaly.command import carry_out, divide_cpu
+from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_flags import config_from_flags, define_flags
 from fedjax_anomaly.experiment import run_experiment, run_many
 from fedjax_anomaly.experiment.training import stop_on_signals
@@ -19,6 +20,7 @@ def main(arguments: list[str]) -> int:
 def _train() -> int:
     config = config_from_flags()
     divide_cpu(config.host_devices)
+    keep_programs(config.compilation_cache)
     with stop_on_signals() as stop_requested, Console() as console:
         if len(config.members()) > 1:
             many = run_many(config, announce=console.announce, report=console.progress, stop_requested=stop_requested)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import jax
 import numpy as np
 import pytest
 
@@ -193,11 +194,27 @@ def test_the_example_of_secure_aggregation_sums_who_is_left(capsys):
     assert "[0, 1, 2, 3, 5, 6, 7, 8]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md"])
+def test_the_example_of_a_trace_lists_its_operations(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    multiply = jax.jit(lambda x: x @ x).lower(np.ones((64, 64), np.float32)).compile()
+    with jax.profiler.trace("trace"):
+        jax.block_until_ready(multiply(np.ones((64, 64), np.float32)))
+    run_block("profiling.md")
+    assert " ms  PjitFunction(jit(<lambda>))" in capsys.readouterr().out
+
+
+def test_the_example_of_clients_on_the_host_trains(capsys):
+    assert run_block("scaling.md")["state"].round == 6
+    assert len(re.findall(r"\d\.\d+", capsys.readouterr().out)) == 6  # A loss for each round.
+
+
+@pytest.mark.parametrize(
+    "document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md", "scaling.md"]
+)
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for kind in (Config, AuditSettings) for field in dataclasses.fields(kind)} | {"run"}
     settings |= set(inspect.signature(data.load).parameters)
-    flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config"}
+    flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config", "logdir", "quick"}
     assert flags <= settings
     presets = re.findall(r"--flagfile=(\S+)", (DOCS / document).read_text())
     assert all((DOCS.parent / preset).is_file() for preset in presets)

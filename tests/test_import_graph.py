@@ -1,6 +1,8 @@
 """Holds the house to its one direction of flow."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,9 @@ MAY_IMPORT = {
     "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),
-    "audit": {"auditing", "command"},
-    "train": {"command", "config_flags", "experiment", "reporting"},
+    "compilation_cache": {"data"},
+    "audit": {"auditing", "command", "compilation_cache"},
+    "train": {"command", "compilation_cache", "config_flags", "experiment", "reporting"},
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -64,3 +67,11 @@ def test_data_is_numpy_only(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_imports_tensorflow_or_torch(path):
     assert not {name.split(".")[0] for name in imported(path)} & {"tensorflow", "torch"}
+
+
+def test_a_command_starts_without_what_is_needed_only_after_the_first_round():
+    """Together they take twice as long to import as JAX itself."""
+    slow = {"dp_accounting", "jax_privacy", "matplotlib", "orbax", "pyarrow", "scipy.stats", "sklearn", "tensorboardX"}
+    code = "import sys, fedjax_anomaly.train; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not slow & set(done.stdout.split())

@@ -3,6 +3,8 @@
 `no_model`, `pca` and `kmeans` reconstruct a window and score each of its rows; the others score a window as a whole,
 and each of its rows has the window's score. Windows are flattened to T * F features. Nothing here is federated: these
 methods see every client's rows in one place.
+
+scikit-learn is imported where it is used: it is slow to import, and most runs train in rounds.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,13 +12,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import SGDOneClassSVM
-from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
 
 from fedjax_anomaly.baselines.windows import labelled_windows, training_windows
 from fedjax_anomaly.data.clients import Federation
@@ -78,12 +73,11 @@ def fit(method: ClassicalMethod, federation: Federation, *, seed: int, max_windo
     if method in _RECONSTRUCTIONS:
         return _squared_deviation(_RECONSTRUCTIONS[method](flat, seed))
     if method == "isolation_forest":
+        from sklearn.ensemble import IsolationForest
+
         forest = IsolationForest(random_state=seed).fit(flat)
         return _whole_windows(lambda windows: -forest.score_samples(windows))
-    machine = make_pipeline(
-        _rbf_features(flat, seed), SGDOneClassSVM(nu=_OUTLIERS_ALLOWED, tol=1e-5, random_state=seed)
-    )
-    machine.fit(flat)
+    machine = _one_class_machine(flat, seed)
     return _whole_windows(lambda windows: -machine.decision_function(windows))
 
 
@@ -138,11 +132,15 @@ def _mean(flat: np.ndarray, seed: int) -> _FlatFunction:
 
 
 def _principal_components(flat: np.ndarray, seed: int) -> _FlatFunction:
+    from sklearn.decomposition import PCA
+
     pca = PCA(_VARIANCE_KEPT, svd_solver="covariance_eigh").fit(flat)
     return lambda windows: pca.inverse_transform(pca.transform(windows))
 
 
 def _nearest_centre(flat: np.ndarray, seed: int) -> _FlatFunction:
+    from sklearn.cluster import MiniBatchKMeans
+
     kmeans = MiniBatchKMeans(min(_CENTRES, len(flat)), n_init=3, random_state=seed).fit(flat)
     return lambda windows: kmeans.cluster_centers_[kmeans.predict(windows)]
 
@@ -154,15 +152,28 @@ _RECONSTRUCTIONS: dict[ClassicalMethod, Callable[[np.ndarray, int], _FlatFunctio
 }
 
 
+def _one_class_machine(flat: np.ndarray, seed: int) -> Any:
+    from sklearn.linear_model import SGDOneClassSVM
+    from sklearn.pipeline import make_pipeline
+
+    machine = SGDOneClassSVM(nu=_OUTLIERS_ALLOWED, tol=1e-5, random_state=seed)
+    return make_pipeline(_rbf_features(flat, seed), machine).fit(flat)
+
+
 def _classifier(method: ClassicalMethod, flat: np.ndarray, label: Bool[np.ndarray, " N"], seed: int) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
     machine: Any = LinearSVC(dual=False, class_weight="balanced")
     if method == "rbf_svm":
         machine = make_pipeline(_rbf_features(flat, seed), machine)
     return machine.fit(flat, label)
 
 
-def _rbf_features(flat: np.ndarray, seed: int) -> Nystroem:
-    """With the kernel width of scikit-learn's `gamma="scale"`."""
+def _rbf_features(flat: np.ndarray, seed: int) -> Any:
+    """Nystroem features with the kernel width of scikit-learn's `gamma="scale"`."""
+    from sklearn.kernel_approximation import Nystroem
+
     variance = float(flat.var(dtype=np.float64))
     gamma = 1.0 / (flat.shape[1] * variance) if variance > 0.0 else 1.0
     return Nystroem(gamma=gamma, n_components=min(_KERNEL_FEATURES, len(flat)), random_state=seed)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn import metrics
 
 from fedjax_anomaly.data.table import NORMAL, Categorical
 
@@ -16,6 +15,8 @@ def detection_metrics(
 
     AUPRC is average precision. Precision is None without an alarm, recall without an anomalous row.
     """
+    from sklearn import metrics  # Slow to import, and not needed before the first round.
+
     positives, negatives = int(label.sum()), int((~label).sum())
     alarms, hits = int(alarm.sum()), int((alarm & label).sum())
     both = positives > 0 and negatives > 0
@@ -41,6 +42,8 @@ def oracle_f1(label: Bool[np.ndarray, " L"], score: Float[np.ndarray, " L"]) -> 
     """The best F1 that any one threshold reaches in hindsight. It uses the labels: an upper bound, not a result."""
     if not label.any():
         return None
+    from sklearn import metrics
+
     precision, recall, _ = metrics.precision_recall_curve(label, score)
     total = precision + recall
     return float(np.max(2.0 * precision * recall / np.where(total > 0.0, total, 1.0)))

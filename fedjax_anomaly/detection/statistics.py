@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 _RESAMPLES = 10_000
 
@@ -45,6 +44,8 @@ def bootstrap_interval(
 
 
 def _bootstrap(values: Sequence[float] | np.ndarray, confidence: float, seed: int, method: Any) -> tuple[float, float]:
+    from scipy import stats  # Slow to import, and not needed before the first round.
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         interval = stats.bootstrap(
@@ -120,6 +121,8 @@ def paired_test(a: Sequence[float | None], b: Sequence[float | None], seed: int 
 def _sign_flip_p_value(difference: np.ndarray, seed: int) -> float:
     if len(difference) == 1:
         return 1.0
+    from scipy import stats
+
     test = stats.permutation_test(
         (difference,),
         np.mean,

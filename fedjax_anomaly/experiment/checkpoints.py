@@ -1,26 +1,38 @@
 """The state of a run on disk: written atomically, the two newest kept."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from fedjax_anomaly.federated.algorithm import FederatedState
 
 
 class Checkpoints:
-    """The checkpoints of one run, named after the number of rounds done. Use as a context manager."""
+    """The checkpoints of one run, named after the number of rounds done. Use as a context manager.
+
+    Orbax is imported with the first one that is stored or looked for: it is slow to import, and a new run needs it only
+    after its first rounds.
+    """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory.resolve()
+
+    @functools.cached_property
+    def _manager(self) -> Any:
+        import orbax.checkpoint as ocp
+
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        return ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        if "_manager" in vars(self):
+            self._manager.close()
 
     @property
     def latest_round(self) -> int | None:
@@ -29,6 +41,8 @@ class Checkpoints:
 
     def save(self, state: FederatedState) -> None:
         """Stores a state; an existing checkpoint of the same round is kept."""
+        import orbax.checkpoint as ocp
+
         done = int(np.max(state.round))  # The members of one compiled run are at the same round.
         if done not in self._manager.all_steps():
             self._manager.save(done, args=ocp.args.StandardSave(jax.device_get(state)))
@@ -43,7 +57,9 @@ class Checkpoints:
           FileNotFoundError: when there is no checkpoint.
           ValueError: when the stored state has another structure.
         """
+        import orbax.checkpoint as ocp
+
         if self.latest_round is None:
-            raise FileNotFoundError(f"there is no checkpoint in {self._manager.directory}; start without --resume.")
+            raise FileNotFoundError(f"there is no checkpoint in {self._directory}; start without --resume.")
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
         return self._manager.restore(self.latest_round, args=ocp.args.StandardRestore(shapes))

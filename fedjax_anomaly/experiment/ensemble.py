@@ -15,6 +15,7 @@ from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment.build import Experiment, Tunables, build, build_algorithm, load_dataset, tunables
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from fedjax_anomaly.experiment.profiling import one_call_traced
 from fedjax_anomaly.experiment.training import Trained, check_finite, mean_loss, round_records, validation_sample
 from fedjax_anomaly.federated import clustering
 from fedjax_anomaly.federated.algorithm import FederatedAlgorithm, FederatedState, run
@@ -89,6 +90,7 @@ def train_ensemble(
 
     Raises:
       Diverged: when the loss of a member is no longer finite.
+      OSError: when the folder of `profile` cannot be made.
 
     Guarantees:
       A member ends as if it were run by itself, up to rounding, where its clients are padded alike (test:
@@ -108,10 +110,12 @@ def train_ensemble(
         compile_seconds = time.perf_counter() - begin
         round_seconds: list[float] = []
         done = int(np.max(states.round))
+        around_call = one_call_traced(config.profile, (config.num_rounds - done) // chunk_rounds)
         while done < config.num_rounds:
-            begin = time.perf_counter()
-            states, (info, validation_loss) = jax.block_until_ready(chunk(inputs, states))
-            round_seconds.append((time.perf_counter() - begin) / chunk_rounds)
+            with around_call():
+                begin = time.perf_counter()
+                states, (info, validation_loss) = jax.block_until_ready(chunk(inputs, states))
+                round_seconds.append((time.perf_counter() - begin) / chunk_rounds)
             records = [
                 round_records(
                     done,

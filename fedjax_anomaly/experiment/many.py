@@ -14,7 +14,6 @@ from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.ensemble import EnsembleProgress, build_members, train_ensemble
-from fedjax_anomaly.experiment.many_pictures import draw_many_figures
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.training import Trained
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -89,6 +88,8 @@ def run_many(
 def _report(
     config: Config, result: dict[str, Any], results: Sequence[dict[str, Any]], folders: Sequence[Path], directory: Path
 ) -> None:
+    from fedjax_anomaly.experiment.many_pictures import draw_many_figures  # It imports matplotlib, slow.
+
     write_many_report(
         directory / "report.html",
         title=f"{config.dataset}, {config.method}: {len(folders)} runs side by side",

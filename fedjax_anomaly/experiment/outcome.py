@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
@@ -315,6 +314,8 @@ def _communication(experiment: Experiment, history: list[dict[str, Any]]) -> dic
 
 
 def _clusters(experiment: Experiment, detector: Detector) -> dict[str, Any]:
+    from sklearn.metrics import adjusted_rand_score  # Slow to import, and not needed before the first round.
+
     truth = latent_groups(experiment.federation)
     rand = None if truth is None else float(adjusted_rand_score(truth, detector.cluster))
     return {

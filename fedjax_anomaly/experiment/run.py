@@ -12,7 +12,7 @@ import jax
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
-from fedjax_anomaly.experiment import outcome, pictures, privacy_ledger
+from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
@@ -129,6 +129,8 @@ def _conclude(
     experiment: Experiment, trained: Trained | None, history: list[dict[str, Any]], directory: Path, begin: float
 ) -> dict[str, Any]:
     """Evaluates the trained models and writes results, figures and report."""
+    from fedjax_anomaly.experiment import pictures  # Imports matplotlib: slow, and not needed before the first round.
+
     detector = (
         outcome.classical_detector(experiment) if trained is None else outcome.calibrate(experiment, trained.state)
     )

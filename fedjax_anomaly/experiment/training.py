@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import itertools
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_anomaly.config import Config
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.experiment.build import Experiment
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from fedjax_anomaly.experiment.profiling import one_call_traced
 from fedjax_anomaly.federated.algorithm import FederatedState, run
+from fedjax_anomaly.federated.host_clients import Cohorts, cohorts_ahead, run_cohorts
 from fedjax_anomaly.federated.parallel import place_clients
 from fedjax_anomaly.federated.secure_sum import check_sums
+from fedjax_anomaly.types import ClientData
 
 _VALIDATION_WINDOWS = 1024
 
@@ -83,6 +90,7 @@ def train(
       Diverged: when the loss or the parameters are no longer finite; the last good checkpoint is kept.
       ArithmeticError: when a secure sum overflowed.
       FileNotFoundError: when there is no checkpoint to resume from.
+      OSError: when the folder of `profile` cannot be made.
 
     Guarantees:
       A resumed run is bit-identical to one that never stopped, privacy noise included (test:
@@ -90,53 +98,73 @@ def train(
     """
     config = experiment.config
     key_init, key_run = jax.random.split(jax.random.key(config.seed))
-    data = place_clients(experiment.train, experiment.mesh)
-    state = jax.jit(experiment.algorithm.init)(key_init, data)
+    state = jax.jit(lambda key: experiment.algorithm.init(key, experiment.train))(key_init)
     with Checkpoints(checkpoint_dir) if checkpoint_dir else contextlib.nullcontext() as checkpoints:
         if resume and checkpoints:
             state = checkpoints.restore(state)
         state = jax.device_put(state, jax.sharding.NamedSharding(experiment.mesh, jax.sharding.PartitionSpec()))
-        chunk, compile_seconds = _compiled_chunk(experiment, key_run, state, data)
-        round_seconds: list[float] = []
         done = int(state.round)
-        while done < config.num_rounds:
-            begin = time.perf_counter()
-            state, (info, validation_loss) = jax.block_until_ready(chunk(key_run, state, data, config.num_rounds))
-            rounds = int(state.round) - done
-            round_seconds.append((time.perf_counter() - begin) / rounds)
-            records = round_records(done, rounds, info, validation_loss, round_seconds[-1])
-            check_finite(records, done, checkpoint_dir)
-            check_sums(records)
-            done += rounds
-            if checkpoints:
-                checkpoints.save(state)
-            report(Progress(done, config.num_rounds, 1.0 / round_seconds[-1], records, state))
-            if stop_requested():
-                break
+        around_call = one_call_traced(config.profile, math.ceil((config.num_rounds - done) / config.rounds_per_report))
+        round_seconds: list[float] = []
+        with _chunk_inputs(experiment, key_run, done) as inputs:
+            first = next(inputs)
+            chunk, compile_seconds = _compiled_chunk(experiment, key_run, state, first)
+            inputs = itertools.chain([first], inputs)
+            del first  # So that its memory is free after its rounds.
+            while done < config.num_rounds:
+                with around_call():
+                    begin = time.perf_counter()
+                    state, (info, validation_loss) = jax.block_until_ready(
+                        chunk(key_run, state, next(inputs), config.num_rounds)
+                    )
+                    seconds = time.perf_counter() - begin
+                rounds = int(state.round) - done
+                round_seconds.append(seconds / rounds)
+                records = round_records(done, rounds, info, validation_loss, round_seconds[-1])
+                check_finite(records, done, checkpoint_dir)
+                check_sums(records)
+                done += rounds
+                if checkpoints:
+                    checkpoints.save(state)
+                report(Progress(done, config.num_rounds, 1.0 / round_seconds[-1], records, state))
+                if stop_requested():
+                    break
     return Trained(state, compile_seconds, round_seconds, interrupted=done < config.num_rounds)
 
 
+def _chunk_rounds(config: Config) -> int:
+    return min(config.rounds_per_report, config.num_rounds)
+
+
+def _chunk_inputs(
+    experiment: Experiment, key: jax.Array, first_round: int
+) -> AbstractContextManager[Iterator[ClientData | Cohorts]]:
+    """What each compiled call is given: the same clients every time, or the cohorts of its own rounds."""
+    config = experiment.config
+    if config.client_data == "host":
+        return cohorts_ahead(
+            experiment.algorithm, key, experiment.train, first_round, _chunk_rounds(config), experiment.mesh
+        )
+    return contextlib.nullcontext(itertools.repeat(place_clients(experiment.train, experiment.mesh)))
+
+
 def _compiled_chunk(
-    experiment: Experiment, key: jax.Array, state: FederatedState, data: Any
+    experiment: Experiment, key: jax.Array, state: FederatedState, given: ClientData | Cohorts
 ) -> tuple[Callable[..., Any], float]:
     """One compiled call of `rounds_per_report` rounds, and the seconds it took to compile."""
-    config = experiment.config
+    algorithm, num_rounds = experiment.algorithm, _chunk_rounds(experiment.config)
     validation_loss = _validation_loss(experiment)
-    chunk_rounds = min(config.rounds_per_report, config.num_rounds)
 
-    def chunk(key: jax.Array, state: FederatedState, data: Any, stop_round: int) -> Any:
-        return run(
-            experiment.algorithm,
-            key,
-            state,
-            data,
-            chunk_rounds,
-            lambda after: validation_loss(after, data),
-            stop_round,
-        )
+    def chunk(key: jax.Array, state: FederatedState, given: ClientData | Cohorts, stop_round: int) -> Any:
+        if isinstance(given, Cohorts):
+            # Only the number of all clients is read.
+            return run_cohorts(
+                algorithm, key, state, given, lambda after: validation_loss(after, experiment.train), stop_round
+            )
+        return run(algorithm, key, state, given, num_rounds, lambda after: validation_loss(after, given), stop_round)
 
     begin = time.perf_counter()
-    compiled = jax.jit(chunk, donate_argnums=1).lower(key, state, data, config.num_rounds).compile()
+    compiled = jax.jit(chunk, donate_argnums=1).lower(key, state, given, experiment.config.num_rounds).compile()
     return compiled, time.perf_counter() - begin
 
 

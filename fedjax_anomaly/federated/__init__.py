@@ -20,6 +20,7 @@ from fedjax_anomaly.federated.algorithm import (
 from fedjax_anomaly.federated.clustered_fedavg import clustered_fedavg
 from fedjax_anomaly.federated.clustering import data_summaries, fixed, ifca, similarity_assignment, single
 from fedjax_anomaly.federated.distributed_noise import distributed_noise
+from fedjax_anomaly.federated.host_clients import Cohorts, cohorts_ahead, run_cohorts
 from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import client_map, clients_mesh
@@ -32,6 +33,7 @@ __all__ = [
     "ClientUpdate",
     "Clustering",
     "Cohort",
+    "Cohorts",
     "FederatedAlgorithm",
     "FederatedState",
     "RoundInfo",
@@ -41,6 +43,7 @@ __all__ = [
     "client_map",
     "clients_mesh",
     "clustered_fedavg",
+    "cohorts_ahead",
     "cyclic_cohort",
     "data_summaries",
     "distributed_noise",
@@ -57,6 +60,7 @@ __all__ = [
     "private_local_training",
     "private_over_rounds",
     "run",
+    "run_cohorts",
     "secure_sum",
     "similarity_assignment",
     "single",

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from fedjax_anomaly.types import ClientData, PyTree
 
+_SHUFFLED_UP_TO = 4096
+
 
 class ClientUpdate(NamedTuple):
     """What local training on one client yields; stacked over clients every leaf leads with S.
@@ -120,17 +122,21 @@ class RoundInfo(NamedTuple):
 
 
 class FederatedAlgorithm(NamedTuple):
-    """A pair of pure functions, and the assignment that they use.
+    """A pair of pure functions, the assignment that they use, and the two halves of a round.
 
     Attributes:
       init: (key, data) -> state.
       round: (key, state, data) -> (state, RoundInfo).
       assign: (state, data of all clients) -> cluster [C], for evaluation.
+      draw: (key, round number) -> the cohort that `round` draws from the same key; None where every client takes part.
+      round_of_cohort: (key, state, cohort, its data) -> (state, RoundInfo), the rest of `round`.
     """
 
     init: Callable[[jax.Array, ClientData], FederatedState]
     round: Callable[[jax.Array, FederatedState, ClientData], tuple[FederatedState, RoundInfo]]
     assign: Callable[[FederatedState, ClientData], jax.Array]
+    draw: SampleCohort | None
+    round_of_cohort: Callable[[jax.Array, FederatedState, Cohort, ClientData], tuple[FederatedState, RoundInfo]]
 
 
 def run(
@@ -161,19 +167,46 @@ def run(
       The state after the last round, and (RoundInfo, observations), every leaf leading with R.
     """
 
-    def step(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
-        state, info = algorithm.round(jax.random.fold_in(key, state.round), state, data)
+    def round(key: jax.Array, state: FederatedState, _: None) -> tuple[FederatedState, RoundInfo]:
+        return algorithm.round(key, state, data)
+
+    return scan_rounds(round, key, state, None, num_rounds, observe, stop_round)
+
+
+def scan_rounds(
+    round: Callable[[jax.Array, FederatedState, Any], tuple[FederatedState, RoundInfo]],
+    key: jax.Array,
+    state: FederatedState,
+    inputs: Any,
+    num_rounds: int,
+    observe: Callable[[FederatedState], Any] = lambda state: None,
+    stop_round: jax.Array | int | None = None,
+) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+    """Scans rounds, each with inputs of its own.
+
+    Args:
+      round: (key of the round, state, its inputs) -> (state, RoundInfo).
+      key: see `run`.
+      state: see `run`.
+      inputs: of the rounds, every leaf leads with R; None where they have none.
+      num_rounds: see `run`.
+      observe: see `run`.
+      stop_round: see `run`.
+    """
+
+    def step(state: FederatedState, own: Any) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        state, info = round(jax.random.fold_in(key, state.round), state, own)
         return state, (info, observe(state))
 
     if stop_round is None:
-        return jax.lax.scan(step, state, None, length=num_rounds)
+        return jax.lax.scan(step, state, inputs, length=num_rounds)
 
-    def step_or_skip(state: FederatedState, _: None) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
-        _, report = jax.eval_shape(step, state, None)
+    def step_or_skip(state: FederatedState, own: Any) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
+        _, report = jax.eval_shape(step, state, own)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), report)
-        return jax.lax.cond(state.round < stop_round, lambda s: step(s, None), lambda s: (s, zeros), state)
+        return jax.lax.cond(state.round < stop_round, step, lambda s, _: (s, zeros), state, own)
 
-    return jax.lax.scan(step_or_skip, state, None, length=num_rounds)
+    return jax.lax.scan(step_or_skip, state, inputs, length=num_rounds)
 
 
 def full_participation(num_clients: int) -> SampleCohort:
@@ -184,16 +217,42 @@ def full_participation(num_clients: int) -> SampleCohort:
 def fixed_size_cohort(num_clients: int, cohort_size: int) -> SampleCohort:
     """A uniform sample of exactly `cohort_size` clients without replacement.
 
+    A small federation is shuffled; of a large one, whose shuffling would take longer than a round, few are drawn.
+
     Raises:
       ValueError: when the cohort is empty or larger than the federation.
     """
     _check_cohort_size(cohort_size, num_clients)
 
     def sample(key: jax.Array, round: jax.Array) -> Cohort:
-        index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
+        if num_clients <= _SHUFFLED_UP_TO:
+            index = jax.random.choice(key, num_clients, (cohort_size,), replace=False)
+        else:
+            index = few_of_many(key, num_clients, cohort_size)
         return Cohort(index, jnp.ones(cohort_size, bool))
 
     return sample
+
+
+def few_of_many(key: jax.Array, population: int, size: int) -> Int[jax.Array, " S"]:
+    """A uniform subset in time and memory that do not depend on the population: Floyd's algorithm.
+
+    The i-th draw is from the first `population - size + i + 1`; one that was drawn before is replaced by the last of
+    these, which cannot have been.
+
+    Guarantees:
+      Every subset is equally likely (test: `tests/federated/test_algorithm.py::test_every_subset_is_equally_likely`).
+
+    References:
+      Bentley and Floyd 1987, "Programming pearls: a sample of brilliance".
+    """
+    last = jnp.arange(population - size, population)
+    drawn = jax.random.randint(key, (size,), 0, last + 1)
+
+    def add(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        return chosen.at[i].set(jnp.where(jnp.any(chosen == drawn[i]), last[i], drawn[i]))
+
+    return jax.lax.fori_loop(0, size, add, jnp.full(size, -1, last.dtype))
 
 
 def poisson_cohort(num_clients: int, expected_size: int) -> SampleCohort:

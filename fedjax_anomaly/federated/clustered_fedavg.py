@@ -69,9 +69,29 @@ def clustered_fedavg(
             clustering=clustering.init(key_clustering, data),
         )
 
+    def draw(key: jax.Array, round: jax.Array) -> Cohort:
+        assert sample_cohort is not None
+        key_cohort, *_ = jax.random.split(key, 3)
+        return sample_cohort(key_cohort, round)
+
     def round(key: jax.Array, state: FederatedState, data: ClientData) -> tuple[FederatedState, RoundInfo]:
         key_cohort, key_train, key_aggregate = jax.random.split(key, 3)
-        cohort, cohort_data = _gather(sample_cohort, key_cohort, state.round, data)
+        if sample_cohort is None:  # Nothing is copied.
+            cohort, cohort_data = full_participation(len(data.starts))(key_cohort, state.round), data
+        else:
+            cohort = sample_cohort(key_cohort, state.round)
+            cohort_data = of_cohort(jax.tree.map(jnp.asarray, data), cohort)
+        return train_and_step(key_train, key_aggregate, state, cohort, cohort_data)
+
+    def round_of_cohort(
+        key: jax.Array, state: FederatedState, cohort: Cohort, cohort_data: ClientData
+    ) -> tuple[FederatedState, RoundInfo]:
+        _, key_train, key_aggregate = jax.random.split(key, 3)
+        return train_and_step(key_train, key_aggregate, state, cohort, cohort_data)
+
+    def train_and_step(
+        key_train: jax.Array, key_aggregate: jax.Array, state: FederatedState, cohort: Cohort, cohort_data: ClientData
+    ) -> tuple[FederatedState, RoundInfo]:
         cluster = clustering.assign(state.clustering, state.params, cohort_data, cohort.client)
         start = jax.tree.map(lambda leaf: leaf[cluster], state.params)
 
@@ -94,18 +114,13 @@ def clustered_fedavg(
     def assign(state: FederatedState, data: ClientData) -> jax.Array:
         return clustering.assign(state.clustering, state.params, data, jnp.arange(len(data.starts)))
 
-    return FederatedAlgorithm(init, round, assign)
+    return FederatedAlgorithm(init, round, assign, None if sample_cohort is None else draw, round_of_cohort)
 
 
-def _gather(
-    sample_cohort: SampleCohort | None, key: jax.Array, round: jax.Array, data: ClientData
-) -> tuple[Cohort, ClientData]:
-    """The cohort and its data; with every client in it nothing is copied. Empty places have no windows."""
-    if sample_cohort is None:
-        return full_participation(len(data.starts))(key, round), data
-    cohort = sample_cohort(key, round)
-    chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[cohort.client], data)
-    return cohort, chosen._replace(mask=chosen.mask & cohort.active[:, None])
+def of_cohort(data: ClientData, cohort: Cohort) -> ClientData:
+    """The data of a cohort, which may lead with further axes. Empty places have no windows."""
+    chosen = jax.tree.map(lambda leaf: leaf[cohort.client], data)
+    return chosen._replace(mask=chosen.mask & cohort.active[..., None])
 
 
 def _server_step(optimizer: optax.GradientTransformation) -> Callable[..., tuple[PyTree, PyTree]]:

@@ -1,12 +1,12 @@
 """Which model a client shares: one for all, one per group of similar data, or the one that fits it best."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.federated.algorithm import Clustering
@@ -128,10 +128,14 @@ def similarity_assignment(
         return _numbered_by_first_client(fits[chosen - 1].labels_ if fits else np.zeros(num_clients, int))
     if not 1 <= num_clusters <= num_clients:
         raise ValueError(f"num_clusters={num_clusters} must lie between 1 and num_clients={num_clients}.")
+    if num_clusters == 1:
+        return np.zeros(num_clients, np.int32)
     return _numbered_by_first_client(_kmeans(summaries, num_clusters, seed).labels_)
 
 
-def _kmeans(summaries: np.ndarray, num_clusters: int, seed: int) -> KMeans:
+def _kmeans(summaries: np.ndarray, num_clusters: int, seed: int) -> Any:
+    from sklearn.cluster import KMeans  # Slow to import, and needed for more than one cluster only.
+
     return KMeans(num_clusters, n_init=10, random_state=seed).fit(summaries)
 
 

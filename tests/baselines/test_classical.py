@@ -3,6 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from sklearn import cluster
 from sklearn.svm import OneClassSVM
 
 from fedjax_anomaly.baselines import classical
@@ -89,12 +90,12 @@ def test_pca_equals_numpys_singular_value_decomposition(windowed):
 def test_kmeans_is_the_squared_deviation_from_the_nearest_centre(windowed, monkeypatch):
     fitted = []
 
-    class Recorded(classical.MiniBatchKMeans):
+    class Recorded(cluster.MiniBatchKMeans):
         def __init__(self, n_clusters=8, *, n_init="auto", random_state=None):
             super().__init__(n_clusters, n_init=n_init, random_state=random_state)
             fitted.append(self)
 
-    monkeypatch.setattr(classical, "MiniBatchKMeans", Recorded)
+    monkeypatch.setattr(cluster, "MiniBatchKMeans", Recorded)
     scores = fit("kmeans", windowed, seed=0)
     windows = pooled(windowed)[::40]
     centres = fitted[0].cluster_centers_.reshape(32, *windows.shape[1:])

@@ -127,6 +127,10 @@ def test_there_is_a_preset_for_every_data_set():
             {"dp_unit": "example", "dp_epsilon": 1.0, "local_steps": 1, "local_epochs": 2},
             "local_epochs=2 has no effect with local_steps=1",
         ),
+        ({"profile": "trace", "method": "pca"}, "profile=trace traces rounds, which method=pca does not have"),
+        ({"client_data": "host"}, "clients_per_round=0 needs all on the device"),
+        ({"client_data": "host", "clients_per_round": 2, "client_sampling": "poisson"}, "a place for every client"),
+        ({"client_data": "host", "clients_per_round": 2, "num_seeds": 2}, "more than one seed or swept value needs"),
         ({"server_adaptivity": 1e-6}, "server_adaptivity=1e-06 has no effect with server_optimizer=fedavg"),
         (
             {"dp_unit": "example", "dp_epsilon": 1.0, "clustering": "ifca", "num_clusters": "2"},

@@ -38,12 +38,15 @@ def test_a_resumed_run_is_bit_identical(small_dataset, private_config, tmp_path)
     assert records["whole"] == records["resumed"]
 
 
-def test_a_rest_shorter_than_a_chunk_is_not_run_over(small_dataset, small_config):
-    experiment = build(dataclasses.replace(small_config, num_rounds=3), small_dataset)
+def test_a_rest_shorter_than_a_chunk_is_not_run_over_and_one_call_is_traced(small_dataset, small_config, tmp_path):
+    config = dataclasses.replace(small_config, num_rounds=3, profile=str(tmp_path / "trace"))
+    experiment = build(config, small_dataset)
     records = []
     trained = train(experiment, report=lambda p: records.extend(p.records))
     assert trained.state.round == 3
     assert [record["round"] for record in records] == [1, 2, 3]
+    (trace,) = tmp_path.glob("trace/plugins/profile/*/*.xplane.pb")
+    assert b"jit_chunk" in trace.read_bytes()
 
 
 def test_the_loss_falls_and_every_round_is_reported(small_dataset, small_config):
@@ -110,3 +113,15 @@ def test_the_first_signal_asks_to_stop_and_the_second_acts_as_usual():
         assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_clients_on_the_host_end_at_the_same_bits_also_after_a_stop(small_dataset, small_config, tmp_path):
+    config = dataclasses.replace(
+        small_config, model="dense_autoencoder", num_clusters="1", clients_per_round=2, num_rounds=3
+    )
+    experiment = build(config, small_dataset)
+    resident = train(experiment)
+    on_host = dataclasses.replace(experiment, config=dataclasses.replace(config, client_data="host"))
+    stopped = train(on_host, checkpoint_dir=tmp_path, stop_requested=lambda: True)
+    assert stopped.state.round == 2
+    assert_identical(train(on_host, checkpoint_dir=tmp_path, resume=True).state, resident.state)

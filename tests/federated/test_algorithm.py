@@ -1,8 +1,11 @@
+import itertools
+
 import jax
 import numpy as np
 import optax
 
 from fedjax_anomaly import federated
+from fedjax_anomaly.federated.algorithm import few_of_many
 from fedjax_anomaly.privacy import gaussian
 from tests.federated import models
 from tests.fleet import client_data
@@ -72,3 +75,12 @@ def test_different_rounds_draw_different_noise():
     # Nobody takes part: what moves the models is the noise alone, and the sum's divisor is public.
     steps = np.diff(np.concatenate([np.asarray(start.params["center"])[None], np.asarray(centers)]), axis=0)
     assert (steps[0] != steps[1]).all()
+
+
+def test_every_subset_is_equally_likely():
+    draws = 20_000
+    drawn = jax.vmap(lambda key: few_of_many(key, 5, 3))(jax.random.split(jax.random.key(0), draws))
+    subsets, count = np.unique(np.sort(drawn, axis=1), axis=0, return_counts=True)
+    assert list(map(tuple, subsets)) == list(itertools.combinations(range(5), 3))
+    # Each count is binomial with probability 1/10; five standard deviations are 212.
+    assert np.abs(count - draws / 10).max() < 5 * np.sqrt(draws * 0.1 * 0.9)

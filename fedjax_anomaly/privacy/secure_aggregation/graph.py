@@ -4,7 +4,6 @@ import functools
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 Protocol = Literal["secagg", "secaggplus"]
 """SecAgg (complete graph) or SecAgg+ (k-regular graph)."""
@@ -79,6 +78,8 @@ def feasible_threshold(num_clients: int, num_neighbours: int) -> int | None:
       num_clients: n.
       num_neighbours: k.
     """
+    from scipy import stats  # Slow to import, and needed for SecAgg+ only.
+
     corrupt, dropped = (int(np.ceil(share * num_clients)) for share in (CORRUPT_SHARE, DROPOUT_SHARE))
     run = stats.hypergeom.pmf(num_neighbours // 2, num_clients, corrupt + dropped, num_neighbours // 2)
     if num_clients * run > 2.0**-SECURITY_BITS:
