@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import harness
-import peers_report
-from peers_compare import Entry, Pythons, compare, first_rounds
-from peers_contestants import MATRIX_PRODUCTS, OURS, RIVALS, Contestant
+from contest import report
+from contest.compare import Entry, Pythons, compare, first_rounds
+from contest.contestants import MATRIX_PRODUCTS, OURS, RIVALS, Contestant
 from workloads import W1, WORKLOADS, Workload
 
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -67,7 +67,7 @@ def entries_of(workload: Workload, rivals: list[Contestant]) -> list[Entry]:
         entries += [Entry(each.name, each, workload, products, trains=False) for each in MATRIX_PRODUCTS]
     if workload.name == "W1_dp":
         plain = dataclasses.replace(workload, name="W1", clip_norm=None)
-        entries.append(Entry(peers_report.WITHOUT_PRIVACY, OURS, plain, rounds))
+        entries.append(Entry(report.WITHOUT_PRIVACY, OURS, plain, rounds))
     return entries
 
 
@@ -96,8 +96,8 @@ def main() -> None:
     first = smaller(W1) if arguments.quick else W1
     starters = [Entry(each.name, each, first, 1) for each in (OURS, *rivals)]
     starts = first_rounds(starters, pythons, later_starts, folder)
-    rows, ratios = peers_report.rows_of(results, starts), peers_report.ratios_of(results, starts)
-    text = peers_report.page(rows, ratios, [OURS, *rivals], " ".join(["python", *sys.argv]), arguments.quick)
+    rows, ratios = report.rows_of(results, starts), report.ratios_of(results, starts)
+    text = report.page(rows, ratios, [OURS, *rivals], " ".join(["python", *sys.argv]), arguments.quick)
     write_atomically(folder / "peers.md", text.encode())
     print(text)
     print(harness.write_results(folder, "peers", rows, ratios))

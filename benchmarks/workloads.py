@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from peers_weights import to_torch_names
+from contest.weights import to_torch_names
 from rivals.protocol import write_arrays
 
 from fedjax_anomaly import federated, models, privacy

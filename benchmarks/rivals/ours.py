@@ -4,7 +4,7 @@ import functools
 import os
 
 import jax
-from peers_weights import to_torch_names
+from contest.weights import to_torch_names
 from workloads import KEY, Workload, algorithm, client_data
 
 from fedjax_anomaly import federated

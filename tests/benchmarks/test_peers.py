@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from contest.compare import Result, Start, relative_difference
+from contest.contestants import OURS
+from contest.environments import Environment, NotInstalled, install
+from contest.process import ContestantFailed, ContestantProcess
+from contest.report import MATMUL_GFLOP, page, ratios_of, rows_of
+from contest.weights import to_torch_names
 from peers import chosen
-from peers_compare import Result, Start, relative_difference
-from peers_contestants import OURS
-from peers_environments import Environment, NotInstalled, install
-from peers_process import ContestantFailed, ContestantProcess
-from peers_report import MATMUL_GFLOP, page, ratios_of, rows_of
-from peers_weights import to_torch_names
 from workloads import KEY, W1, Workload, client_data, cohorts_and_batches
 
 from fedjax_anomaly import federated, models

@@ -34,7 +34,7 @@ class ContestantProcess:
         self._log = log
         self._result = log.with_suffix(".npz")
         self._result.unlink(missing_ok=True)
-        benchmarks = Path(__file__).parent
+        benchmarks = Path(__file__).parents[1]
         path = os.pathsep.join(filter(None, [str(benchmarks), os.environ.get("PYTHONPATH", "")]))
         with log.open("wb") as errors:
             self._process = subprocess.Popen(

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from peers_contestants import Contestant
-from peers_environments import NotInstalled, install
-from peers_process import ContestantFailed, ContestantProcess
 from workloads import Workload, write_task
+
+from contest.contestants import Contestant
+from contest.environments import NotInstalled, install
+from contest.process import ContestantFailed, ContestantProcess
 
 TIMEOUT_SECONDS = 400.0
 """Of a start with its first rounds, and of one repetition."""

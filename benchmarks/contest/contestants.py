@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
-from peers_environments import Environment
+from contest.environments import Environment
 
 TORCH = "torch==2.13.0"
 CORES = os.cpu_count() or 1

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import harness
-from peers_compare import Result, Start
-from peers_contestants import Contestant
 from rivals.protocol import MATMUL_SIZE
 from workloads import WORKLOADS
+
+from contest.compare import Result, Start
+from contest.contestants import Contestant
 
 Row = dict[str, Any]
 
