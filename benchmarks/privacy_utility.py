@@ -168,7 +168,7 @@ def curve(rows: Sequence[Row], warning: str = "") -> Figure:
         axes.set_xticks([row["epsilon"] for row in own], [f"{row['epsilon']:g}" for row in own])
         axes.set_xlabel("epsilon at delta 1e-5")
         style.panel_title(axes, name)
-    figure.axes[0].legend(fontsize="small")
+    style.legend_outside(figure, figure.axes[0], "outside lower center", columns=2)
     if warning:
         figure.suptitle(warning)
     return figure
