@@ -1,9 +1,8 @@
 """Rounds per second and memory over the number of clients, and over the number of devices and of rounds per call.
 
-Workload: a small edge model (LSTM of 16, windows of 8 x 22, 64 a client, batch 32, one epoch of plain SGD, FedAvg) and
-a cohort of 200 drawn anew for each round. Every contestant is a process of its own, so that its peak of memory is its
-own; they take turns, one compiled call of rounds each, and what is compared are medians of the ratios within a turn. A
-process that waits uses no core.
+Workload: W3 (see `workloads.py`) with 64 windows a client and a cohort of 200 drawn anew for each round. Every
+contestant is a process of its own, so that its peak of memory is its own; they take turns, one compiled call of rounds
+each, and what is compared are medians of the ratios within a turn. A process that waits uses no core.
 """
 
 import contextlib
@@ -20,16 +19,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
-import optax
 from harness import markdown_table, parse_arguments, write_results
 from jax.sharding import NamedSharding, PartitionSpec
+from workloads import WORKLOADS, algorithm, client_data
 
-from fedjax_anomaly import federated, models
+from fedjax_anomaly import federated
 from fedjax_anomaly.federated.parallel import place_clients
-from fedjax_anomaly.types import ClientData, FeatureLayout
 
-NUM_WINDOWS, WINDOW_LENGTH, NUM_FEATURES, HIDDEN_SIZE, LATENT_SIZE, BATCH_SIZE = 64, 8, 22, 16, 4, 32
 WORKER = "--worker="
 
 
@@ -70,19 +66,22 @@ def contestants(quick: bool) -> dict[str, Contestant]:
 def work(contestant: Contestant) -> None:
     """Runs one compiled call for each line of standard input, and answers with its seconds; then with its memory."""
     jax.config.update("jax_num_cpu_devices", contestant.devices)
-    data = _clients(contestant.clients)
+    workload = dataclasses.replace(
+        WORKLOADS["W3"], num_clients=contestant.clients, cohort_size=contestant.cohort, num_windows=64
+    )
+    data = client_data(workload)
     mesh = federated.clients_mesh()
-    algorithm = _algorithm(contestant, mesh)
+    fedavg = algorithm(workload, federated.client_map(None, mesh))
     key = jax.random.key(0)
     inputs: Iterator[Any]
     if contestant.where == "host":
-        run = jax.jit(lambda state, own: federated.run_cohorts(algorithm, key, state, own)[0], donate_argnums=0)
-        context: Any = federated.cohorts_ahead(algorithm, key, data, 0, contestant.rounds, mesh)
+        run = jax.jit(lambda state, own: federated.run_cohorts(fedavg, key, state, own)[0], donate_argnums=0)
+        context: Any = federated.cohorts_ahead(fedavg, key, data, 0, contestant.rounds, mesh)
     else:
         rounds = contestant.rounds
-        run = jax.jit(lambda state, own: federated.run(algorithm, key, state, own, rounds)[0], donate_argnums=0)
+        run = jax.jit(lambda state, own: federated.run(fedavg, key, state, own, rounds)[0], donate_argnums=0)
         context = contextlib.nullcontext(itertools.repeat(place_clients(data, mesh)))
-    state = jax.device_put(algorithm.init(jax.random.key(1), data), NamedSharding(mesh, PartitionSpec()))
+    state = jax.device_put(fedavg.init(jax.random.key(1), data), NamedSharding(mesh, PartitionSpec()))
     with context as inputs:
         state = jax.block_until_ready(run(state, next(inputs)))
         print("ready", flush=True)
@@ -92,30 +91,6 @@ def work(contestant: Contestant) -> None:
             print(time.perf_counter() - begin, flush=True)
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"peak_bytes": peak_bytes, "data_bytes": sum(leaf.nbytes for leaf in data)}), flush=True)
-
-
-def _clients(number: int) -> ClientData:
-    """Random rows; what they hold does not matter for speed."""
-    shape = (number, NUM_WINDOWS + WINDOW_LENGTH - 1, NUM_FEATURES)
-    series = np.random.default_rng(0).random(shape, np.float32)
-    starts = np.tile(np.arange(NUM_WINDOWS, dtype=np.int32), (number, 1))
-    return ClientData(series, starts, np.ones((number, NUM_WINDOWS), bool))
-
-
-def _algorithm(contestant: Contestant, mesh: Any) -> federated.FederatedAlgorithm:
-    model = models.lstm_autoencoder(FeatureLayout(NUM_FEATURES), hidden_size=HIDDEN_SIZE, latent_size=LATENT_SIZE)
-    train_client = federated.local_training(
-        model.loss, optax.sgd(0.01), window_length=WINDOW_LENGTH, batch_size=BATCH_SIZE
-    )
-    return federated.clustered_fedavg(
-        model.init,
-        train_client,
-        federated.single(contestant.clients),
-        federated.weighted_sum(),
-        optax.sgd(1.0),
-        sample_cohort=federated.fixed_size_cohort(contestant.clients, contestant.cohort),
-        map_clients=federated.client_map(None, mesh),
-    )
 
 
 def _start(contestant: Contestant) -> subprocess.Popen:

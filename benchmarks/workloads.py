@@ -12,7 +12,7 @@ from contest.weights import to_torch_names
 from rivals.protocol import write_arrays
 
 from fedjax_anomaly import federated, models, privacy
-from fedjax_anomaly.federated.local_training import _shuffle_real_windows_first
+from fedjax_anomaly.federated.local_training import shuffle_real_windows_first
 from fedjax_anomaly.types import ClientData, FeatureLayout
 
 KEY = 0
@@ -78,7 +78,7 @@ def client_data(workload: Workload) -> ClientData:
     """Random windows; what they hold does not matter for speed."""
     rng = np.random.default_rng(0)
     rows = workload.num_windows + workload.window_length - 1
-    series = rng.normal(size=(workload.num_clients, rows, workload.num_features)).astype(np.float32)
+    series = rng.standard_normal((workload.num_clients, rows, workload.num_features), np.float32)
     starts = np.tile(np.arange(workload.num_windows, dtype=np.int32), (workload.num_clients, 1))
     return ClientData(series, starts, np.ones((workload.num_clients, workload.num_windows), bool))
 
@@ -163,7 +163,7 @@ def cohorts_and_batches(workload: Workload, num_rounds: int) -> tuple[np.ndarray
 
         def order(client: jax.Array) -> jax.Array:
             first_epoch = jax.random.fold_in(jax.random.fold_in(key_train, client), 0)
-            return _shuffle_real_windows_first(first_epoch, mask, workload.batch_size)
+            return shuffle_real_windows_first(first_epoch, mask, workload.batch_size)
 
         return cohort, jax.vmap(order)(cohort)
 

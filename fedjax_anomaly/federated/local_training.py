@@ -79,7 +79,7 @@ def local_training(
         num_batches = (num_windows + batch_size - 1) // batch_size
 
         def epoch(carry: tuple[PyTree, PyTree], number: jax.Array) -> tuple[tuple[PyTree, PyTree], jax.Array]:
-            order = _shuffle_real_windows_first(jax.random.fold_in(key, number), data.mask, batch_size)
+            order = shuffle_real_windows_first(jax.random.fold_in(key, number), data.mask, batch_size)
             loss_key = jax.random.fold_in(key, _LOSS_KEY + number)
 
             def step(i: jax.Array, carry: tuple[PyTree, PyTree, jax.Array]) -> tuple[PyTree, PyTree, jax.Array]:
@@ -103,7 +103,7 @@ def local_training(
     return train_client
 
 
-def _shuffle_real_windows_first(key: jax.Array, mask: jax.Array, batch_size: int) -> jax.Array:
+def shuffle_real_windows_first(key: jax.Array, mask: jax.Array, batch_size: int) -> jax.Array:
     """Window indices in random order, padding last, as many as fill whole batches."""
     order = jnp.argsort(jnp.where(mask, jax.random.uniform(key, mask.shape), 2.0))
     return jnp.pad(order, (0, -len(mask) % batch_size))
