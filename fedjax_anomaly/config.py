@@ -343,6 +343,8 @@ class Config:
             )
 
     def _check_client_data(self) -> None:
+        if self.client_data == "device":
+            return
         needs_all = {
             f"method={self.method}": self.method != "federated",
             "clients_per_round=0": self.clients_per_round == 0,
@@ -351,7 +353,7 @@ class Config:
             "more than one seed or swept value": len(self.members()) > 1,
         }
         for name, given in needs_all.items():
-            if given and self.client_data == "host":
+            if given:
                 raise ValueError(
                     f"client_data=host is for cohorts of some of the clients, but {name} needs all on the device; "
                     "give --client_data=device."
