@@ -97,10 +97,31 @@ def run_script(
     Raises:
       SystemExit: for arguments that do not fit, before anything is run.
     """
+    return follow(planned(lambda: plan(arguments, methods)), write)
+
+
+def planned(plan_runs: Callable[[], list[Run]]) -> list[Run]:
+    """The runs; arguments that do not fit end the script with a line.
+
+    Raises:
+      SystemExit: where planning raises ValueError.
+    """
     try:
-        runs = plan(arguments, methods)
+        return plan_runs()
     except ValueError as error:
         sys.exit(f"error: {error}")
+
+
+def follow(runs: Sequence[Run], write: Callable[[list[Finished], int], None]) -> int:
+    """Carries the runs out until the script is interrupted.
+
+    Args:
+      runs: what to carry out.
+      write: see `run_script`.
+
+    Returns:
+      See `run_script`.
+    """
     done: list[Finished] = []
     with stop_on_signals() as stop_requested:
         for finished in carry_out(runs, stop_requested=stop_requested):

@@ -158,10 +158,7 @@ def write(arguments: argparse.Namespace, rows: list[Row]) -> None:
 def main() -> int:
     arguments = parse()
     carry_out.configure_jax(arguments)
-    try:
-        runs = plan(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    runs = carry_out.planned(lambda: plan(arguments))
     chosen = AuditSettings(canary_rounds=arguments.canary_rounds, leakage_clients=arguments.leakage_clients)
     settings = _QUICK if arguments.quick else chosen
     rows: list[Row] = []

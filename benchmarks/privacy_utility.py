@@ -21,7 +21,6 @@ from comparison import SMOKE_TEST, Method, Run
 from matplotlib.figure import Figure
 
 from fedjax_anomaly.detection import paired_test
-from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.figures import style
 
@@ -196,18 +195,8 @@ def write(arguments: argparse.Namespace, finished: Sequence[Finished]) -> None:
 def main() -> int:
     arguments = parse()
     carry_out.configure_jax(arguments)
-    try:
-        runs = plan(arguments)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    finished: list[Finished] = []
-    with stop_on_signals() as stop_requested:
-        for one in carry_out.carry_out(runs, stop_requested=stop_requested):
-            finished.append(one)
-            write(arguments, finished)
-    if len(finished) < len(runs):
-        return 130
-    return 1 if any(one.failed for one in finished) else 0
+    runs = carry_out.planned(lambda: plan(arguments))
+    return carry_out.follow(runs, lambda finished, wanted: write(arguments, finished))
 
 
 if __name__ == "__main__":
