@@ -57,7 +57,9 @@ def contestants(quick: bool) -> dict[str, Contestant]:
         "clients on the devices": Contestant(few, "device"),
         **{f"{clients} clients on the host": Contestant(clients) for clients in scaled},
         "1 device": Contestant(few, "device", devices=1),
-        f"{cores} devices, a cohort {cores} times as large": Contestant(few, "device", cohort=200 * cores),
+        f"{cores} devices, a cohort {cores} times as large": Contestant(
+            max(few, 400 * cores), "device", cohort=200 * cores
+        ),
         "1 round per call": Contestant(few, "device", rounds=1),
         "20 rounds per call": Contestant(few, "device", rounds=20),
     }
