@@ -60,8 +60,8 @@ RIVALS = (
     Contestant(
         "flower",
         "Flower, simulation engine",
-        "one CPU per client, a model and windows kept in each of Ray's workers, replies fetched every 2 ms, telemetry "
-        "off; malloc keeps its memory",
+        "one CPU per client, a model and windows kept in each of Ray's workers, clients send updates, replies fetched "
+        "every 2 ms, telemetry off; malloc keeps its memory",
         Environment("flower", (TORCH, "numpy", "flwr[simulation]==1.42.0")),
         TUNED_MALLOC | ONE_THREAD | {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"},
     ),
@@ -75,7 +75,8 @@ RIVALS = (
     Contestant(
         "blazefl",
         "BlazeFL, thread pool",
-        f"{CORES} threads, a model kept for each; malloc keeps its memory. BlazeFL 3 needs Python 3.14",
+        f"{CORES} threads, a model kept for each, clients send updates; malloc keeps its memory. BlazeFL 3 needs "
+        "Python 3.14",
         Environment("blazefl", (TORCH, "numpy", "tqdm", "blazefl==2.0.3"), python=(3, 12)),
         TUNED_MALLOC | ONE_THREAD,
     ),

@@ -24,12 +24,13 @@ class Server(FedAvgBaseServerHandler):
         self.client_buffer_cache: list[FedAvgUplinkPackage] = []
 
     def global_update(self, buffer: list[Any]) -> None:
-        """The mean of the clients' parameters."""
+        """Adds the mean of the clients' updates: that of their parameters would round away digits of what changed."""
         settings = self._settings
-        self.params = self.aggregate([one.model_parameters for one in buffer], [one.data_size for one in buffer])
+        mean = self.aggregate([one.model_parameters for one in buffer], [one.data_size for one in buffer])
         if settings.clip_norm is not None:
             noise_std = settings.clip_norm * settings.noise_multiplier / settings.cohort_size
-            self.params.add_(torch.randn_like(self.params), alpha=noise_std)
+            mean.add_(torch.randn_like(mean), alpha=noise_std)
+        self.params = self.params + mean
 
     def downlink_package(self) -> FedAvgDownlinkPackage:
         """The parameters to start from."""
@@ -53,8 +54,8 @@ class Clients(ThreadPoolClientTrainer):
     def worker(self, cid: int, device: str, payload: Any, stop_event: Any) -> FedAvgUplinkPackage:
         """Local training at one place."""
         training = self._idle.get()
-        start = payload.model_parameters
-        package = FedAvgUplinkPackage(cid, start + training.update(start, self.round, cid), training.num_windows)
+        update = training.update(payload.model_parameters, self.round, cid)
+        package = FedAvgUplinkPackage(cid, update, training.num_windows)
         self._idle.put(training)
         return package
 

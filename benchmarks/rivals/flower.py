@@ -2,9 +2,11 @@
 
 import os
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -29,6 +31,18 @@ class CohortFedAvg(FedAvg):
         return messages
 
 
+class PrivateUpdates(DifferentialPrivacyServerSideFixedClipping):
+    """Flower's clipping and noise for clients that send updates."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The messages; what arrives is clipped as its difference from zero."""
+        messages = super().configure_train(server_round, arrays, config, grid)
+        self.current_arrays = ArrayRecord([np.zeros_like(array) for array in arrays.to_numpy_ndarrays()])
+        return messages
+
+
 def client_app(folder: Path) -> ClientApp:
     """Local training as a Flower client."""
     app = ClientApp()
@@ -38,7 +52,10 @@ def client_app(folder: Path) -> ClientApp:
         local = training_in_this_process(folder)
         config = message.content["config"]
         local.model.load_state_dict(message.content["arrays"].to_torch_state_dict(), strict=False)
+        start = local.flat.clone()
         local.train(config["server-round"] - 1, config["place"])
+        # The update, not the parameters: their mean in float32 would round away digits of what changed.
+        local.flat.sub_(start)
         arrays = ArrayRecord(trained_tensors(local.model))
         metrics = MetricRecord({"num-examples": local.num_windows})
         return Message(content=RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
@@ -57,33 +74,31 @@ def strategy_of(task: Task) -> Any:
     )
     if settings.clip_norm is None:
         return fedavg
-    return DifferentialPrivacyServerSideFixedClipping(
-        fedavg, settings.noise_multiplier, settings.clip_norm, settings.cohort_size
-    )
+    return PrivateUpdates(fedavg, settings.noise_multiplier, settings.clip_norm, settings.cohort_size)
 
 
 def main() -> None:
     turns, task = Turns(), task_from_command_line()
     strategy = strategy_of(task)
     aggregate = strategy.aggregate_train
-    final = {}
+    params = trained_tensors(initial_model(task))
 
-    def aggregate_and_wait(server_round: int, replies: Any) -> Any:
-        arrays, metrics = aggregate(server_round, replies)
-        final.update(arrays.to_torch_state_dict())
+    def step_and_wait(server_round: int, replies: Any) -> Any:
+        mean, metrics = aggregate(server_round, replies)
+        for name, update in mean.to_torch_state_dict().items():
+            params[name] += update
         turns.after_round()
-        return arrays, metrics
+        return ArrayRecord(params), metrics
 
-    strategy.aggregate_train = aggregate_and_wait
+    strategy.aggregate_train = step_and_wait
     server = ServerApp()
 
     @server.main()
     def serve(grid: Grid, context: Context) -> None:
         # By default the server looks for replies every 0.1 s.
         grid.pull_interval = 0.002
-        initial = ArrayRecord(trained_tensors(initial_model(task)))
         turns.ask()
-        strategy.start(grid, initial, num_rounds=len(task.cohorts))
+        strategy.start(grid, ArrayRecord(params), num_rounds=len(task.cohorts))
 
     try:
         run_simulation(
@@ -96,7 +111,7 @@ def main() -> None:
         traceback.print_exc()
         # Flower's server would go on waiting for clients in its thread.
         os._exit(1)
-    leave_parameters(final)
+    leave_parameters(params)
 
 
 if __name__ == "__main__":
