@@ -1,10 +1,12 @@
-"""Rounds per second of the compiled run, against a Python loop over clients and against a plain vmap.
+"""Rounds per second of the compiled run: against a Python loop and a plain vmap, and with privacy and clusters.
 
 Workload W1: 20 clients, 512 windows each of T = 16 rows of F = 41 features; encoder and decoder LSTM of 64; batch 64,
 one local epoch of plain SGD at 0.01; all clients take part; FedAvg.
 
-All three do the same work from the same initial weights, and the script checks that they end at the same parameters.
-They run interleaved; compilation is timed apart, and every timing waits for its result.
+The first three do the same work from the same initial weights, and the script checks that they end at the same
+parameters. The others are the compiled run with client-level clipping and noise, and with four clusters on top: by the
+similarity of the clients' data, which is known before the first round, and by IFCA, where every client tries all four
+models in every round. All run interleaved; compilation is timed apart, and every timing waits for its result.
 """
 
 import os
@@ -17,16 +19,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import markdown_table, parse_arguments, write_results
-from workloads import W1, algorithm, client_data, model_and_training
+from workloads import W1, WORKLOADS, Workload, algorithm, client_data, model_and_training
 
 from fedjax_anomaly import federated
 from fedjax_anomaly.federated.parallel import place_clients
 from fedjax_anomaly.types import ClientData
 
+NUM_CLUSTERS = 4
 
-def compiled_run(data: ClientData, rounds: int, client_batch_size: int | None, mesh: Any) -> Callable[[], Any]:
-    """`rounds` rounds as one compiled call; returns the parameters, of one cluster."""
-    fedavg = algorithm(W1, federated.client_map(client_batch_size, mesh))
+
+def compiled_run(
+    data: ClientData,
+    rounds: int,
+    client_batch_size: int | None,
+    mesh: Any,
+    workload: Workload = W1,
+    clustering: federated.algorithm.Clustering | None = None,
+) -> Callable[[], Any]:
+    """`rounds` rounds as one compiled call; returns the parameters, which lead with clusters."""
+    fedavg = algorithm(workload, federated.client_map(client_batch_size, mesh), clustering=clustering)
     key = jax.random.key(0)
     placed = place_clients(data, mesh)
     run = jax.jit(lambda state: federated.run(fedavg, key, state, placed, rounds)[0], donate_argnums=0)
@@ -69,15 +80,31 @@ def python_loop(data: ClientData, rounds: int) -> Callable[[], Any]:
     return call
 
 
+def private_runs(data: ClientData, rounds: int, mesh: Any) -> dict[str, Callable[[], Any]]:
+    """The compiled run with clipping and noise, and with clusters on top."""
+    private = WORKLOADS["W1_dp"]
+    assignment = federated.similarity_assignment(federated.data_summaries(data), NUM_CLUSTERS, seed=0)
+    model, _ = model_and_training(private)
+    clusterings = {
+        "private": None,
+        "private, clusters by data": federated.fixed(assignment, NUM_CLUSTERS),
+        "private, clusters by IFCA": federated.ifca(model.loss, NUM_CLUSTERS, window_length=private.window_length),
+    }
+    return {
+        name: compiled_run(data, rounds, None, mesh, private, clustering) for name, clustering in clusterings.items()
+    }
+
+
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     rounds, repetitions = (2, 1) if arguments.quick else (5, 7)
-    data = client_data(W1)
+    data, mesh = client_data(W1), federated.clients_mesh()
     contestants = {
-        "compiled run": compiled_run(data, rounds, None, federated.clients_mesh()),
+        "compiled run": compiled_run(data, rounds, None, mesh),
         "plain vmap": compiled_run(data, rounds, 0, None),
         "Python loop": python_loop(data, rounds),
+        **private_runs(data, rounds, mesh),
     }
     first_seconds, results = {}, {}
     for name, call in contestants.items():
@@ -102,14 +129,19 @@ def main() -> None:
         }
         for name in contestants
     ]
+    times = {
+        name: statistics.median(other / own for other, own in zip(taken, seconds["compiled run"], strict=True))
+        for name, taken in seconds.items()
+    }
     ratios = {
-        f"compiled_vs_{key}": statistics.median(
-            other / own for other, own in zip(seconds[name], seconds["compiled run"], strict=True)
-        )
-        for key, name in {"python_loop": "Python loop", "vmap": "plain vmap"}.items()
+        "compiled_vs_python_loop": times["Python loop"],
+        "compiled_vs_vmap": times["plain vmap"],
+        "W1_dp_overhead": times["private"] - 1.0,
+        "W1_dp_clusters_overhead": times["private, clusters by data"] - 1.0,
+        "W1_dp_ifca_overhead": times["private, clusters by IFCA"] - 1.0,
     }
     print(markdown_table(rows))
-    print(", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    print(", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()))
     print(write_results(arguments.output_dir, "throughput", rows, ratios))
 
 

@@ -101,6 +101,7 @@ def algorithm(
     workload: Workload,
     map_clients: federated.parallel.ClientMap | None,
     aggregator: federated.Aggregator | None = None,
+    clustering: federated.algorithm.Clustering | None = None,
 ) -> federated.FederatedAlgorithm:
     """The workload in this library.
 
@@ -108,24 +109,26 @@ def algorithm(
       workload: what to train.
       map_clients: the map over clients; None chooses by the platform.
       aggregator: None takes that of the workload: a plain sum, or a private one.
+      clustering: None is one model for all.
     """
     model, train_client = model_and_training(workload)
+    clustering = clustering or federated.single(workload.num_clients)
     return federated.clustered_fedavg(
         model.init,
         train_client,
-        federated.single(workload.num_clients),
-        aggregator or _aggregator(workload),
+        clustering,
+        aggregator or _aggregator(workload, clustering.num_clusters),
         optax.sgd(1.0),
         sample_cohort=_sample_cohort(workload),
         map_clients=map_clients,
     )
 
 
-def _aggregator(workload: Workload) -> federated.Aggregator:
+def _aggregator(workload: Workload, num_clusters: int) -> federated.Aggregator:
     if workload.clip_norm is None:
         return federated.weighted_sum()
     mechanism = privacy.mechanisms.gaussian(workload.clip_norm, workload.noise_multiplier)
-    return federated.private(federated.weighted_sum(), mechanism, workload.cohort_size)
+    return federated.private(federated.weighted_sum(), mechanism, workload.cohort_size / num_clusters)
 
 
 def _sample_cohort(workload: Workload) -> federated.algorithm.SampleCohort | None:
