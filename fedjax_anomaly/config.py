@@ -129,6 +129,11 @@ class Config:
     latent_size: int = _option(8, "Size of the latent.")
     num_layers: int = _option(1, "LSTMs stacked in the encoder and in the decoder.")
     latent_per: Literal["step", "window"] = _option("step", "One latent per time step, or one per window.")
+    matmul_dtype: Literal["float32", "bfloat16"] = _option(
+        "float32",
+        "Operands of the model's matrix products: bfloat16 is for accelerators; sums, parameters and gradients stay "
+        "float32.",
+    )
 
     input_masking: float = _option(
         0.0, "Share of a window's values hidden from the model in training (denoising autoencoder); 0 hides none."

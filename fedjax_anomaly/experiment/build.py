@@ -286,7 +286,8 @@ def _model(config: Config, federation: Federation) -> Autoencoder:
     encoder = federation.encoder
     groups = federation.dataset.feature_groups
     settings: dict[str, Any] = {
-        name: getattr(config, name) for name in ("hidden_size", "latent_size", "num_layers", "input_masking")
+        name: getattr(config, name)
+        for name in ("hidden_size", "latent_size", "num_layers", "input_masking", "matmul_dtype")
     }
     if config.model == "dense_autoencoder":
         return dense_autoencoder(encoder.layout, window_length=federation.window_length, **settings)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from fedjax_anomaly.models.autoencoder import Autoencoder, autoencoder, check_sizes
+from fedjax_anomaly.models.products import MatmulDtype, dense
 from fedjax_anomaly.types import FeatureLayout, PyTree
 
 
@@ -18,23 +19,25 @@ class DenseAutoencoder(nn.Module):
       hidden_size: H, of every hidden layer.
       latent_size: Z.
       num_layers: hidden layers in the encoder and in the decoder.
+      matmul_dtype: of the operands of all matrix products.
     """
 
     hidden_size: int
     latent_size: int
     num_layers: int = 1
+    matmul_dtype: MatmulDtype = "float32"
 
     @nn.compact
     def __call__(self, windows: Float[jax.Array, "B T F"]) -> Float[jax.Array, "B T F"]:
         """Reconstructs a batch of windows."""
         flat = windows.reshape(len(windows), -1)
-        latent = nn.Dense(self.latent_size, name="latent")(self._hidden(flat, "encoder"))
-        output = nn.Dense(flat.shape[-1], name="output")(self._hidden(latent, "decoder"))
+        latent = dense(self.latent_size, self.matmul_dtype, "latent")(self._hidden(flat, "encoder"))
+        output = dense(flat.shape[-1], self.matmul_dtype, "output")(self._hidden(latent, "decoder"))
         return output.reshape(windows.shape)
 
     def _hidden(self, values: jax.Array, name: str) -> jax.Array:
         for layer in range(self.num_layers):
-            values = nn.tanh(nn.Dense(self.hidden_size, name=f"{name}_{layer}")(values))
+            values = nn.tanh(dense(self.hidden_size, self.matmul_dtype, f"{name}_{layer}")(values))
         return values
 
 
@@ -46,6 +49,7 @@ def dense_autoencoder(
     latent_size: int = 8,
     num_layers: int = 1,
     input_masking: float = 0.0,
+    matmul_dtype: MatmulDtype = "float32",
 ) -> Autoencoder:
     """Builds the model for windows of one length; a record without order is a window of one row.
 
@@ -56,6 +60,7 @@ def dense_autoencoder(
       latent_size: Z, one latent for the whole window.
       num_layers: hidden layers in the encoder and in the decoder.
       input_masking: see `autoencoder`.
+      matmul_dtype: of the operands of all matrix products; sums, parameters and gradients are float32.
 
     Guarantees:
       Equal to the same layers in NumPy (test:
@@ -66,7 +71,7 @@ def dense_autoencoder(
       Anomaly Data Detection" (FedDetect), whose detector is a dense autoencoder with tanh.
     """
     check_sizes(window_length=window_length, hidden_size=hidden_size, latent_size=latent_size, num_layers=num_layers)
-    module: Any = DenseAutoencoder(hidden_size, latent_size, num_layers)
+    module: Any = DenseAutoencoder(hidden_size, latent_size, num_layers, matmul_dtype)
 
     def init(key: jax.Array) -> PyTree:
         return module.init(key, jnp.zeros((1, window_length, layout.num_features), jnp.float32))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from fedjax_anomaly.models.products import MatmulDtype, product
 from fedjax_anomaly.types import PyTree
 
 _LONGEST_UNROLLED = 16
@@ -35,9 +36,11 @@ class LSTM(nn.Module):
 
     Attributes:
       hidden_size: H.
+      matmul_dtype: see `lstm`.
     """
 
     hidden_size: int
+    matmul_dtype: MatmulDtype = "float32"
 
     @nn.compact
     def __call__(self, inputs: Float[jax.Array, "T B F"], num_steps: int) -> Float[jax.Array, "T B H"]:
@@ -49,7 +52,7 @@ class LSTM(nn.Module):
             self.param("recurrent_kernel", recurrent, (self.hidden_size, width)),
             self.param("bias", nn.initializers.zeros_init(), (width,)),
         )
-        return lstm(inputs, weights, num_steps)
+        return lstm(inputs, weights, num_steps, self.matmul_dtype)
 
 
 def _each_gate(init: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -61,14 +64,18 @@ def _each_gate(init: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return init_gates
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def lstm(inputs: Float[jax.Array, "T B F"], weights: LSTMWeights, num_steps: int) -> Float[jax.Array, "T B H"]:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def lstm(
+    inputs: Float[jax.Array, "T B F"], weights: LSTMWeights, num_steps: int, matmul_dtype: MatmulDtype = "float32"
+) -> Float[jax.Array, "T B H"]:
     """Runs one layer over a batch of sequences, from states of zero.
 
     Args:
       inputs: time leads; or [1, B, F], the same input at every step, which is then projected once.
       weights: of the layer.
       num_steps: T.
+      matmul_dtype: of the operands of all matrix products, those of the gradient too; their sums, the states, the
+        gates and the gradients keep the dtype of the weights.
 
     Returns:
       The hidden state after each step.
@@ -77,22 +84,28 @@ def lstm(inputs: Float[jax.Array, "T B F"], weights: LSTMWeights, num_steps: int
       Outputs and gradients are those of Flax's `OptimizedLSTMCell` (test:
       `tests/models/test_lstm.py::test_outputs_and_gradients_are_those_of_flax`), and gradients those of finite
       differences in float64 (test: `...::test_gradients_are_those_of_finite_differences`), also where the gradient is
-      differentiated once more, forward.
+      differentiated once more, forward. With bfloat16 they are off by what rounding the operands explains (test:
+      `tests/models/test_products.py::test_bfloat16_is_near_float32`).
 
     References:
       Hochreiter and Schmidhuber 1997, "Long Short-Term Memory"; Gers et al. 2000, "Learning to Forget", section 3.
     """
-    return _forward(inputs, weights, num_steps)[0]
+    return _forward(inputs, weights, num_steps, matmul_dtype)[0]
 
 
-def _forward(inputs: jax.Array, weights: LSTMWeights, num_steps: int) -> tuple[jax.Array, list[jax.Array]]:
+def _forward(
+    inputs: jax.Array, weights: LSTMWeights, num_steps: int, matmul_dtype: MatmulDtype
+) -> tuple[jax.Array, list[jax.Array]]:
     """The states, and what the gradient needs of each step: the tanh of the gates, c before it and the tanh of c."""
     scale = _gate_scale(weights)
     recurrent, bias = weights.recurrent_kernel * scale, weights.bias[None] * scale
-    projected = _product(inputs, weights.input_kernel * scale)
+    projected = _product(inputs, weights.input_kernel * scale, matmul_dtype)
 
     def step(carry: tuple[jax.Array, jax.Array] | None, projected: jax.Array) -> tuple[Any, Any]:
-        gates = jnp.tanh(projected + bias if carry is None else projected + bias + carry[1] @ recurrent)
+        before_tanh = projected + bias
+        if carry is not None:
+            before_tanh = before_tanh + product(carry[1], recurrent, matmul_dtype)
+        gates = jnp.tanh(before_tanh)
         i, f, g, o = _gate_values(gates)
         c_before = jnp.zeros_like(i) if carry is None else carry[0]
         c = f * c_before + i * g
@@ -104,12 +117,16 @@ def _forward(inputs: jax.Array, weights: LSTMWeights, num_steps: int) -> tuple[j
     return states, saved
 
 
-def _forward_and_save(inputs: jax.Array, weights: LSTMWeights, num_steps: int) -> tuple[jax.Array, Any]:
-    states, saved = _forward(inputs, weights, num_steps)
+def _forward_and_save(
+    inputs: jax.Array, weights: LSTMWeights, num_steps: int, matmul_dtype: MatmulDtype
+) -> tuple[jax.Array, Any]:
+    states, saved = _forward(inputs, weights, num_steps, matmul_dtype)
     return states, (inputs, weights, states, saved)
 
 
-def _backward(num_steps: int, kept: Any, d_states: jax.Array) -> tuple[jax.Array, LSTMWeights]:
+def _backward(
+    num_steps: int, matmul_dtype: MatmulDtype, kept: Any, d_states: jax.Array
+) -> tuple[jax.Array, LSTMWeights]:
     """The gradient of each step's gates in a scan backward; then every other gradient as one product over all steps."""
     inputs, weights, states, saved = kept
     scale = _gate_scale(weights)
@@ -120,7 +137,7 @@ def _backward(num_steps: int, kept: Any, d_states: jax.Array) -> tuple[jax.Array
         i, f, g, o = _gate_values(gates)
         slope_i, slope_f, slope_g, slope_o = _gate_slopes(gates)
         if later is not None:
-            dh = dh + later[0] @ recurrent_transposed
+            dh = dh + product(later[0], recurrent_transposed, matmul_dtype)
         dc = dh * (o * (1.0 - jnp.square(squashed)))
         if later is not None:
             _, dc_later, f_later = later
@@ -134,12 +151,12 @@ def _backward(num_steps: int, kept: Any, d_states: jax.Array) -> tuple[jax.Array
 
     d_gates = _scan(step, (d_states, *saved), reverse=True)
     d_projected = d_gates if len(inputs) == num_steps else jnp.sum(d_gates, axis=0, keepdims=True)
-    d_inputs = _product(d_projected, (weights.input_kernel * scale).T)
+    d_inputs = _product(d_projected, (weights.input_kernel * scale).T, matmul_dtype)
 
     before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
     inputs = jnp.broadcast_to(inputs, (num_steps, *inputs.shape[1:]))
     seen = jnp.concatenate([inputs, before, jnp.ones_like(before[..., :1])], axis=-1)
-    d_weights = _rows(seen).T @ _rows(d_gates) * scale
+    d_weights = product(_rows(seen).T, _rows(d_gates), matmul_dtype) * scale
     width = inputs.shape[-1]
     return d_inputs, LSTMWeights(d_weights[:width], d_weights[width:-1], d_weights[-1])
 
@@ -182,6 +199,6 @@ def _rows(sequence: jax.Array) -> jax.Array:
     return sequence.reshape(-1, sequence.shape[-1])
 
 
-def _product(sequence: jax.Array, kernel: jax.Array) -> jax.Array:
+def _product(sequence: jax.Array, kernel: jax.Array, matmul_dtype: MatmulDtype) -> jax.Array:
     """One matrix product for all steps; of rows, as XLA's on CPU is several times slower over two leading axes."""
-    return (_rows(sequence) @ kernel).reshape(*sequence.shape[:-1], -1)
+    return product(_rows(sequence), kernel, matmul_dtype).reshape(*sequence.shape[:-1], -1)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from fedjax_anomaly.models.autoencoder import Autoencoder, autoencoder, check_sizes
 from fedjax_anomaly.models.lstm import LSTM
+from fedjax_anomaly.models.products import MatmulDtype, dense
 from fedjax_anomaly.types import FeatureLayout, PyTree
 
 LatentPer = Literal["step", "window"]
@@ -25,6 +26,7 @@ class LSTMAutoencoder(nn.Module):
       num_layers: LSTMs stacked in the encoder and in the decoder.
       latent_per: "step" gives every time step a latent of its own, decoded in order; "window" gives the whole
         sequence one latent, repeated at every step of the decoder.
+      matmul_dtype: of the operands of all matrix products.
     """
 
     num_outputs: int
@@ -32,6 +34,7 @@ class LSTMAutoencoder(nn.Module):
     latent_size: int
     num_layers: int = 1
     latent_per: LatentPer = "step"
+    matmul_dtype: MatmulDtype = "float32"
 
     @nn.compact
     def __call__(self, sequence: Float[jax.Array, "B T F"]) -> Float[jax.Array, "B T F"]:
@@ -45,13 +48,13 @@ class LSTMAutoencoder(nn.Module):
 
     def _lstm(self, sequence: jax.Array, length: int, name: str) -> jax.Array:
         for layer in range(self.num_layers):
-            lstm: Any = LSTM(self.hidden_size, name=f"{name}_{layer}")
+            lstm: Any = LSTM(self.hidden_size, self.matmul_dtype, name=f"{name}_{layer}")
             sequence = lstm(sequence, length)
         return sequence
 
     def _dense(self, sequence: jax.Array, width: int, name: str) -> jax.Array:
         """On rows: over two leading axes XLA's product for the gradient is several times slower on CPU."""
-        rows = nn.Dense(width, name=name)(sequence.reshape(-1, sequence.shape[-1]))
+        rows = dense(width, self.matmul_dtype, name)(sequence.reshape(-1, sequence.shape[-1]))
         return rows.reshape(*sequence.shape[:-1], width)
 
 
@@ -64,6 +67,7 @@ def lstm_autoencoder(
     latent_per: LatentPer = "step",
     feature_groups: tuple[tuple[int, ...], ...] | None = None,
     input_masking: float = 0.0,
+    matmul_dtype: MatmulDtype = "float32",
 ) -> Autoencoder:
     """Builds the model.
 
@@ -79,12 +83,13 @@ def lstm_autoencoder(
       latent_per: a latent per time step, or one per window.
       feature_groups: encoded features of each group; together they hold every feature once.
       input_masking: see `autoencoder`.
+      matmul_dtype: of the operands of all matrix products; sums, parameters, states and gradients are float32.
 
     References:
       Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2.
     """
     check_sizes(hidden_size=hidden_size, latent_size=latent_size, num_layers=num_layers)
-    module: Any = LSTMAutoencoder(layout.num_features, hidden_size, latent_size, num_layers, latent_per)
+    module: Any = LSTMAutoencoder(layout.num_features, hidden_size, latent_size, num_layers, latent_per, matmul_dtype)
     group_masks = None if feature_groups is None else _group_masks(layout, feature_groups)
     length = 1 if group_masks is None else len(group_masks)
 

@@ -92,6 +92,14 @@ def test_a_plain_autoencoder_is_trained_by_the_same_rounds(small_dataset, small_
     assert result["test"]["auroc"] > 0.9
 
 
+def test_matrix_products_take_the_dtype_that_is_set(small_dataset, small_config):
+    windows = np.zeros((1, small_config.window_length, 3), np.float32)
+    for dtype in ("float32", "bfloat16"):
+        model = build(of(small_config, "federated", matmul_dtype=dtype), small_dataset).model
+        program = jax.make_jaxpr(model.reconstruct)(jax.eval_shape(model.init, jax.random.key(0)), windows)
+        assert ("bf16" in str(program)) == (dtype == "bfloat16")
+
+
 def test_mean_plus_three_deviations_is_named_in_the_rule(small_dataset, small_config):
     result = run_experiment(of(small_config, "no_model", threshold="mean_3sigma"), small_dataset).result
     assert result["test"]["threshold_rule"].startswith("mean plus 3 standard deviations of held-out normal")
