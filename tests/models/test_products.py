@@ -66,9 +66,8 @@ def test_bfloat16_is_near_float32(build):
     @partial(jax.jit, static_argnums=0)
     def outputs_and_gradients(matmul_dtype):
         model, _ = build(matmul_dtype)
-        params = model.init(jax.random.key(0))
-        # No bias is zero.
-        params = optax.tree.add_scale(params, 0.1, optax.tree.random_like(jax.random.key(1), params))
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        params = optax.tree.scale(0.5, optax.tree.random_like(jax.random.key(1), shapes))
         return model.reconstruct(params, windows), gradient_of_each_window(model)(params, windows)
 
     rounded, exact = outputs_and_gradients("bfloat16"), outputs_and_gradients("float32")
