@@ -88,7 +88,12 @@ def private_runs(data: ClientData, rounds: int, mesh: Any) -> dict[str, Callable
     clusterings = {
         "private": None,
         "private, clusters by data": federated.fixed(assignment, NUM_CLUSTERS),
-        "private, clusters by IFCA": federated.ifca(model.loss, NUM_CLUSTERS, window_length=private.window_length),
+        "private, clusters by IFCA": federated.ifca(
+            model.loss,
+            NUM_CLUSTERS,
+            window_length=private.window_length,
+            map_clients=federated.client_map(mesh=mesh),
+        ),
     }
     return {
         name: compiled_run(data, rounds, None, mesh, private, clustering) for name, clustering in clusterings.items()

@@ -109,14 +109,14 @@ def build(
     centralized = config.method == "centralized"
     assignment = _assignment(config, federation.num_clients, summaries)
     secure.check_clusters(config, assignment)
-    clusters = _clustering(config, federation, model, assignment)
+    mesh = clients_mesh()
+    map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
+    clusters = _clustering(config, federation, model, assignment, map_clients)
     params = jax.eval_shape(model.init, jax.random.key(0))
     num_clusters = clusters.num_clusters
     train = pooled(federation.train) if centralized else federation.train
     num_windows = tuple(np.sum(train.mask, axis=1).tolist())
     privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters, assignment, noise)
-    mesh = clients_mesh()
-    map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size, mesh)
     algorithm = build_algorithm(config, federation, model, clusters, map_clients, tunables(config, privacy), mesh=mesh)
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
@@ -311,9 +311,12 @@ def _assignment(config: Config, num_clients: int, summaries: np.ndarray) -> np.n
     return clustering.similarity_assignment(summaries, wanted, seed=config.seed)
 
 
-def _clustering(config: Config, federation: Federation, model: Autoencoder, assignment: np.ndarray) -> Clustering:
+def _clustering(
+    config: Config, federation: Federation, model: Autoencoder, assignment: np.ndarray, map_clients: ClientMap
+) -> Clustering:
     if config.clustering == "ifca":
-        return clustering.ifca(model.loss, int(config.num_clusters), window_length=federation.window_length)
+        length = federation.window_length
+        return clustering.ifca(model.loss, int(config.num_clusters), window_length=length, map_clients=map_clients)
     return clustering.fixed(assignment)
 
 

@@ -197,22 +197,26 @@ class _Program:
 
     def rounds(self, member: _Inputs, state: FederatedState) -> Any:
         _, key_run = jax.random.split(jax.random.key(member.seed))
+        algorithm = self._algorithm(member)
+        # On all data as one client's there is one model; else a member's clients stay on the member's device.
+        assign = self.first.assign if self.first.config.method == "centralized" else algorithm.assign
 
         def validation_loss(after: FederatedState) -> jax.Array:
-            cluster = self.first.assign(after, member.data)[member.validation_client]
+            cluster = assign(after, member.data)[member.validation_client]
             return mean_loss(self.first, after.params, cluster, member.validation_windows)
 
-        return run(self._algorithm(member), key_run, state, member.data, self.chunk_rounds, validation_loss)
+        return run(algorithm, key_run, state, member.data, self.chunk_rounds, validation_loss)
 
     def _algorithm(self, member: _Inputs) -> FederatedAlgorithm:
         first, config = self.first, self.first.config
+        map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size)
         if config.clustering == "ifca":
+            length = first.federation.window_length
             clusters = clustering.ifca(
-                first.model.loss, self.num_clusters, window_length=first.federation.window_length
+                first.model.loss, self.num_clusters, window_length=length, map_clients=map_clients
             )
         else:
             clusters = clustering.fixed(member.assignment, self.num_clusters)
-        map_clients = client_map(None if config.client_batch_size == -1 else config.client_batch_size)
         return build_algorithm(
             config,
             first.federation,

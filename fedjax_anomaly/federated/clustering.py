@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from fedjax_anomaly import trees
 from fedjax_anomaly.federated.algorithm import Clustering
 from fedjax_anomaly.federated.local_training import Loss, gather_windows
+from fedjax_anomaly.federated.parallel import ClientMap, client_map
 from fedjax_anomaly.types import ClientData, PyTree
 
 _HARTIGAN_BOUND = 10.0
@@ -47,7 +48,14 @@ def single(num_clients: int) -> Clustering:
     return fixed(np.zeros(num_clients, np.int32), 1)
 
 
-def ifca(loss: Loss, num_clusters: int, *, window_length: int, max_windows: int = 256) -> Clustering:
+def ifca(
+    loss: Loss,
+    num_clusters: int,
+    *,
+    window_length: int,
+    max_windows: int = 256,
+    map_clients: ClientMap | None = None,
+) -> Clustering:
     """Every round, every client takes the model with the least loss on its own windows.
 
     The models start from different parameters.
@@ -57,10 +65,13 @@ def ifca(loss: Loss, num_clusters: int, *, window_length: int, max_windows: int 
       num_clusters: K.
       window_length: T.
       max_windows: windows of a client that are tried, evenly spaced over its own.
+      map_clients: the map over clients, as for their training; None chooses by the platform.
 
     References:
       Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1.
     """
+
+    map_clients = map_clients or client_map()
 
     def init_params(key: jax.Array, init: Callable[[jax.Array], PyTree]) -> PyTree:
         return jax.vmap(init)(jax.random.split(key, num_clusters))
@@ -73,7 +84,7 @@ def ifca(loss: Loss, num_clusters: int, *, window_length: int, max_windows: int 
             losses = jax.lax.map(lambda model: jnp.mean(loss(model, windows)), params)
             return jnp.argmin(losses).astype(jnp.int32)
 
-        return jax.lax.map(best, data)
+        return map_clients(best, (data,))
 
     return Clustering(num_clusters, init_params, lambda key, data: (), assign)
 

@@ -54,9 +54,11 @@ def test_summaries_are_the_moments_of_the_rows_at_which_windows_begin():
         np.testing.assert_allclose(summaries[client], np.concatenate([rows.mean(0), rows.std(0)]), atol=1e-5)
 
 
-def test_ifca_takes_the_model_with_the_least_loss():
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_ifca_takes_the_model_with_the_least_loss(num_devices):
     data, group = grouped_clients()
-    clustering = federated.ifca(models.loss, 2, window_length=4, max_windows=5)
+    over_devices = federated.client_map(mesh=federated.clients_mesh(jax.devices()[:num_devices]))
+    clustering = federated.ifca(models.loss, 2, window_length=4, max_windows=5, map_clients=over_devices)
     params = {"center": jnp.array([[2.0] * 3, [-2.0] * 3]), "scale": jnp.ones(2)}
     assigned = clustering.assign((), params, jax.tree.map(jnp.asarray, data), jnp.arange(6))
     np.testing.assert_array_equal(assigned, 1 - group)
