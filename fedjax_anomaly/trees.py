@@ -22,6 +22,11 @@ def weighted_sum(trees: PyTree, weights: Float[jax.Array, " C"]) -> PyTree:
     return jax.tree.map(leaf_sum, trees)
 
 
+def scale_used(tree: PyTree, weight: Float[jax.Array, ""]) -> PyTree:
+    """One summand of `weighted_sum`: weight * tree, and exactly zero for a weight of zero."""
+    return jax.tree.map(lambda leaf: jnp.where(weight != 0.0, weight.astype(leaf.dtype) * leaf, 0.0), tree)
+
+
 def where(condition: Bool[jax.Array, ""], if_true: PyTree, if_false: PyTree) -> PyTree:
     """Chooses one of two trees, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)

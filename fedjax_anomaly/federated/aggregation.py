@@ -1,12 +1,13 @@
 """How updates become a sum: in the clear, clipped and noised, or private before they get here."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_anomaly import trees
-from fedjax_anomaly.federated.algorithm import Aggregator, WeightedSum
+from fedjax_anomaly.federated.algorithm import Aggregator, StreamedSum, WeightedSum
 from fedjax_anomaly.privacy.correlated_noise import CorrelatedMechanism
 from fedjax_anomaly.privacy.mechanisms import PrivacyMechanism
 from fedjax_anomaly.types import PyTree
@@ -18,7 +19,11 @@ def weighted_sum() -> Aggregator:
     def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
         return state, WeightedSum(trees.weighted_sum(updates, weights), jnp.sum(weights))
 
-    return Aggregator(lambda params: (), aggregate)
+    streamed = StreamedSum(
+        lambda update, weight: WeightedSum(trees.scale_used(update, weight), weight),
+        lambda key, state, summed: (state, summed),
+    )
+    return Aggregator(lambda params: (), aggregate, streamed=streamed)
 
 
 def private(inner: Aggregator, mechanism: PrivacyMechanism, divisor: float) -> Aggregator:
@@ -42,12 +47,10 @@ def private(inner: Aggregator, mechanism: PrivacyMechanism, divisor: float) -> A
     """
     check_divisor(divisor)
 
-    def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
-        key_inner, key_noise = jax.random.split(key)
-        state, summed = _clipped_sum(inner, mechanism.clip, key_inner, state, updates, weights)
-        return state, WeightedSum(mechanism.add_noise(key_noise, summed.total), jnp.asarray(divisor, weights.dtype))
+    def add_noise(key: jax.Array, state: PyTree, summed: WeightedSum) -> tuple[PyTree, WeightedSum]:
+        return state, _over(divisor, mechanism.add_noise(key, summed.total), summed.weight)
 
-    return Aggregator(inner.init, aggregate, inner.report)
+    return _around(inner, mechanism.clip, add_noise)
 
 
 def private_over_rounds(inner: Aggregator, mechanism: CorrelatedMechanism, divisor: float) -> Aggregator:
@@ -69,31 +72,13 @@ def private_over_rounds(inner: Aggregator, mechanism: CorrelatedMechanism, divis
     """
     check_divisor(divisor)
 
-    def init(params: PyTree) -> tuple[PyTree, PyTree]:
-        return inner.init(params), mechanism.init_noise(params)
-
-    def aggregate(
-        key: jax.Array, state: tuple[PyTree, PyTree], updates: PyTree, weights: jax.Array
+    def add_noise(
+        key: jax.Array, state: tuple[PyTree, PyTree], summed: WeightedSum
     ) -> tuple[tuple[PyTree, PyTree], WeightedSum]:
-        key_inner, key_noise = jax.random.split(key)
-        inner_state, summed = _clipped_sum(inner, mechanism.clip, key_inner, state[0], updates, weights)
-        noise_state, noisy = mechanism.add_noise(key_noise, state[1], summed.total)
-        return (inner_state, noise_state), WeightedSum(noisy, jnp.asarray(divisor, weights.dtype))
+        noise_state, noisy = mechanism.add_noise(key, state[1], summed.total)
+        return (state[0], noise_state), _over(divisor, noisy, summed.weight)
 
-    return Aggregator(init, aggregate, lambda state: inner.report(state[0]))
-
-
-def _clipped_sum(
-    inner: Aggregator,
-    clip: Callable[[PyTree], PyTree],
-    key: jax.Array,
-    state: PyTree,
-    updates: PyTree,
-    weights: jax.Array,
-) -> tuple[PyTree, WeightedSum]:
-    """The sum of the clipped updates of all that take part, each of weight 1."""
-    participates = (weights > 0.0).astype(weights.dtype)
-    return inner.aggregate(key, state, jax.vmap(clip)(updates), participates)
+    return _around(_with_state(inner, mechanism.init_noise), mechanism.clip, add_noise)
 
 
 def divided_by(inner: Aggregator, divisor: float) -> Aggregator:
@@ -108,11 +93,58 @@ def divided_by(inner: Aggregator, divisor: float) -> Aggregator:
     """
     check_divisor(divisor)
 
-    def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
-        state, summed = inner.aggregate(key, state, updates, (weights > 0.0).astype(weights.dtype))
-        return state, WeightedSum(summed.total, jnp.asarray(divisor, weights.dtype))
+    def divide(key: jax.Array, state: PyTree, summed: WeightedSum) -> tuple[PyTree, WeightedSum]:
+        return state, _over(divisor, summed.total, summed.weight)
 
-    return Aggregator(inner.init, aggregate, inner.report)
+    return _around(inner, lambda update: update, divide)
+
+
+def _around(
+    inner: Aggregator,
+    before: Callable[[PyTree], PyTree],
+    after: Callable[[jax.Array, PyTree, WeightedSum], tuple[PyTree, WeightedSum]],
+) -> Aggregator:
+    """Changes every update before it is summed, with weight 1 for all that take part, and the sum after it."""
+
+    def one(update: PyTree, weight: jax.Array) -> tuple[PyTree, jax.Array]:
+        return before(update), (weight > 0.0).astype(weight.dtype)
+
+    def aggregate(key: jax.Array, state: PyTree, updates: PyTree, weights: jax.Array) -> tuple[PyTree, WeightedSum]:
+        key_inner, key_after = jax.random.split(key)
+        return after(key_after, *inner.aggregate(key_inner, state, *jax.vmap(one)(updates, weights)))
+
+    if (parts := inner.streamed) is None:
+        return Aggregator(inner.init, aggregate, inner.report)
+
+    def finish(key: jax.Array, state: PyTree, summed: WeightedSum) -> tuple[PyTree, WeightedSum]:
+        key_inner, key_after = jax.random.split(key)
+        return after(key_after, *parts.finish(key_inner, state, summed))
+
+    streamed = StreamedSum(lambda update, weight: parts.contribution(*one(update, weight)), finish)
+    return Aggregator(inner.init, aggregate, inner.report, streamed)
+
+
+def _with_state(inner: Aggregator, init: Callable[[PyTree], PyTree]) -> Aggregator:
+    """Carries a second state beside the aggregator's own."""
+
+    def lifted(function: Callable[..., tuple[PyTree, WeightedSum]]) -> Callable[..., tuple[PyTree, WeightedSum]]:
+        def on_own_state(key: jax.Array, state: tuple[PyTree, PyTree], *rest: Any) -> tuple[PyTree, WeightedSum]:
+            own, summed = function(key, state[0], *rest)
+            return (own, state[1]), summed
+
+        return on_own_state
+
+    parts = inner.streamed
+    return Aggregator(
+        lambda params: (inner.init(params), init(params)),
+        lifted(inner.aggregate),
+        lambda state: inner.report(state[0]),
+        parts and StreamedSum(parts.contribution, lifted(parts.finish)),
+    )
+
+
+def _over(divisor: float, total: PyTree, weight: jax.Array) -> WeightedSum:
+    return WeightedSum(total, jnp.asarray(divisor, weight.dtype))
 
 
 def check_divisor(divisor: float) -> None:

@@ -38,6 +38,18 @@ class WeightedSum(NamedTuple):
     weight: Float[jax.Array, ""]
 
 
+class StreamedSum(NamedTuple):
+    """An aggregator in two halves, so that clients can be added up one by one and no stack of updates exists.
+
+    Attributes:
+      contribution: (one client's update, its weight) -> what it adds to the sum; zero for a weight of zero.
+      finish: (key, state, the sum of all contributions) -> (state, WeightedSum).
+    """
+
+    contribution: Callable[[PyTree, jax.Array], WeightedSum]
+    finish: Callable[[jax.Array, PyTree, WeightedSum], tuple[PyTree, WeightedSum]]
+
+
 class Aggregator(NamedTuple):
     """Combines updates into a sum and its weight, never a mean.
 
@@ -46,11 +58,13 @@ class Aggregator(NamedTuple):
       aggregate: (key, state, updates [S, ...], weights [S]) -> (state, WeightedSum).
       report: state, of one sum or of many stacked -> counts of what happened in the last sum, by name; none where
         there is nothing to tell.
+      streamed: the same as `aggregate`, one client after the other; None where updates are needed side by side.
     """
 
     init: Callable[[PyTree], PyTree]
     aggregate: Callable[[jax.Array, PyTree, PyTree, jax.Array], tuple[PyTree, WeightedSum]]
     report: Callable[[PyTree], dict[str, jax.Array]] = lambda state: {}
+    streamed: StreamedSum | None = None
 
 
 class Cohort(NamedTuple):

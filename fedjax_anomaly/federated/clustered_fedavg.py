@@ -1,6 +1,7 @@
 """One federated round as one pure function: clustered FedAvg, of which FedAvg is the case of one cluster."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,6 @@ import optax
 from fedjax_anomaly import trees
 from fedjax_anomaly.federated.algorithm import (
     Aggregator,
-    ClientUpdate,
     Clustering,
     Cohort,
     FederatedAlgorithm,
@@ -17,6 +17,7 @@ from fedjax_anomaly.federated.algorithm import (
     RoundInfo,
     SampleCohort,
     TrainClient,
+    WeightedSum,
     full_participation,
 )
 from fedjax_anomaly.federated.parallel import ClientMap, client_map
@@ -93,22 +94,33 @@ def clustered_fedavg(
         key_train: jax.Array, key_aggregate: jax.Array, state: FederatedState, cohort: Cohort, cohort_data: ClientData
     ) -> tuple[FederatedState, RoundInfo]:
         cluster = clustering.assign(state.clustering, state.params, cohort_data, cohort.client)
-        start = jax.tree.map(lambda leaf: leaf[cluster], state.params)
 
-        def train_one(client: jax.Array, start: PyTree, own: ClientData) -> ClientUpdate:
-            return train_client(jax.random.fold_in(key_train, client), start, own)
+        def train_one(client: jax.Array, cluster: jax.Array, own: ClientData) -> tuple[PyTree, ClientReport]:
+            start = jax.tree.map(lambda leaf: leaf[cluster], state.params)
+            update = train_client(jax.random.fold_in(key_train, client), start, own)
+            return update.delta, ClientReport(update.weight, update.loss, optax.tree.norm(update.delta))
 
-        updates = map_clients(train_one, (cohort.client, start, cohort_data))
-        membership = jax.nn.one_hot(cluster, num_clusters, axis=0)
-        weights = membership * updates.weight[None]
-        aggregator_state, summed = jax.vmap(aggregator.aggregate, in_axes=(0, 0, None, 0))(
-            jax.random.split(key_aggregate, num_clusters), state.aggregator, updates.delta, weights
-        )
+        clients = (cohort.client, cluster, cohort_data)
+        keys = jax.random.split(key_aggregate, num_clusters)
+        if (streamed := aggregator.streamed) is None:
+            deltas, reports = map_clients(train_one, clients)
+            weights = jax.nn.one_hot(cluster, num_clusters, axis=0) * reports.weight[None]
+            aggregator_state, summed = jax.vmap(aggregator.aggregate, in_axes=(0, 0, None, 0))(
+                keys, state.aggregator, deltas, weights
+            )
+        else:
+
+            def contribute(*of_client: Any) -> tuple[WeightedSum, ClientReport]:
+                delta, report = train_one(*of_client)
+                return streamed.contribution(delta, report.weight), report
+
+            sums, reports = map_clients.sums(contribute, clients, cluster, num_clusters)
+            aggregator_state, summed = jax.vmap(streamed.finish)(keys, state.aggregator, sums)
         params, optimizer_state = jax.vmap(_server_step(server_optimizer))(
             state.params, state.server_optimizer, summed.total, summed.weight
         )
         reported = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), aggregator.report(aggregator_state))
-        info = _round_info(updates, membership, reported)
+        info = _round_info(reports, jax.nn.one_hot(cluster, num_clusters, axis=0), reported)
         return FederatedState(state.round + 1, params, optimizer_state, aggregator_state, state.clustering), info
 
     def assign(state: FederatedState, data: ClientData) -> jax.Array:
@@ -134,14 +146,27 @@ def _server_step(optimizer: optax.GradientTransformation) -> Callable[..., tuple
     return step
 
 
-def _round_info(updates: ClientUpdate, membership: jax.Array, reported: dict[str, jax.Array]) -> RoundInfo:
-    took_part = (updates.weight > 0.0).astype(jnp.float32)
+class ClientReport(NamedTuple):
+    """What is told of each client's training; leads with S.
+
+    Attributes:
+      weight: see `ClientUpdate`.
+      loss: see `ClientUpdate`.
+      update_norm: L2 norm of the update.
+    """
+
+    weight: jax.Array
+    loss: jax.Array
+    update_norm: jax.Array
+
+
+def _round_info(reports: ClientReport, membership: jax.Array, aggregation: dict[str, jax.Array]) -> RoundInfo:
+    took_part = (reports.weight > 0.0).astype(jnp.float32)
     count = jnp.maximum(jnp.sum(took_part), 1.0)
-    norms = jax.vmap(optax.tree.norm)(updates.delta)
     return RoundInfo(
-        train_loss=jnp.sum(updates.loss * updates.weight) / jnp.maximum(jnp.sum(updates.weight), 1.0),
-        update_norm=jnp.sum(norms * took_part) / count,
+        train_loss=jnp.sum(reports.loss * reports.weight) / jnp.maximum(jnp.sum(reports.weight), 1.0),
+        update_norm=jnp.sum(reports.update_norm * took_part) / count,
         num_participants=jnp.sum(took_part).astype(jnp.int32),
         cluster_sizes=jnp.sum(membership * took_part[None], axis=1).astype(jnp.int32),
-        aggregation=reported,
+        aggregation=aggregation,
     )

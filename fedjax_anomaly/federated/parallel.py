@@ -1,5 +1,6 @@
 """The map over clients: in sequence where one client should stay in the cache, at once where the device is wide."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from fedjax_anomaly.types import ClientData, PyTree
 
 CLIENTS_AXIS = "clients"
-
-ClientMap = Callable[[Callable[..., PyTree], tuple[Any, ...]], PyTree]
-"""(function of one client, arguments that lead with S) -> results that lead with S."""
 
 
 def default_client_batch_size() -> int:
@@ -30,12 +29,103 @@ def clients_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.asarray(jax.devices() if devices is None else devices), (CLIENTS_AXIS,))
 
 
+@dataclasses.dataclass(frozen=True)
+class ClientMap:
+    """The map over clients, whose results are kept side by side or added up; see `client_map`.
+
+    Attributes:
+      batch_size: clients trained at once on each device; 0 is all.
+      mesh: a mesh with the axis `clients`; each device maps over its share. None uses one device.
+    """
+
+    batch_size: int
+    mesh: Mesh | None
+
+    def __call__(self, function: Callable[..., PyTree], arguments: tuple[Any, ...]) -> PyTree:
+        """Returns the results of a function of one client, which lead with S as its arguments do."""
+
+        def local_map(*arguments: Any) -> PyTree:
+            if self.batch_size == 0:
+                return jax.vmap(function)(*arguments)
+            batch_size = None if self.batch_size == 1 else self.batch_size
+            return jax.lax.map(lambda x: function(*x), arguments, batch_size=batch_size)
+
+        results = self._on_devices(local_map, arguments, PartitionSpec(CLIENTS_AXIS))
+        return _first_clients(results, _num_clients(arguments))
+
+    def sums(
+        self,
+        function: Callable[..., tuple[PyTree, PyTree]],
+        arguments: tuple[Any, ...],
+        group: Int[jax.Array, " S"],
+        num_groups: int,
+    ) -> tuple[PyTree, PyTree]:
+        """Adds results up in groups as they come, so that no more than `batch_size` of them exist at a time.
+
+        Args:
+          function: of one client -> (what is added up, what is kept). It adds zero where the client's mask is cleared.
+          arguments: lead with S.
+          group: to whose sum each client adds.
+          num_groups: K.
+
+        Returns:
+          The sums, which lead with K, and what is kept, which leads with S.
+
+        Guarantees:
+          The sums are those of the results of `__call__`, up to float rounding (test:
+          `tests/federated/test_parallel.py::test_sums_are_those_of_the_map`).
+        """
+
+        def add_client(totals: PyTree, of_client: tuple[jax.Array, tuple[Any, ...]]) -> tuple[PyTree, PyTree]:
+            own_group, own = of_client
+            part, kept = function(*own)
+            return jax.tree.map(lambda total, leaf: total.at[own_group].add(leaf), totals, part), kept
+
+        def add_block(totals: PyTree, of_block: tuple[jax.Array, tuple[Any, ...]]) -> tuple[PyTree, PyTree]:
+            own_groups, own = of_block
+            parts, kept = jax.vmap(function)(*own)
+            membership = jax.nn.one_hot(own_groups, num_groups, axis=0)
+            return jax.tree.map(lambda total, leaf: total + jnp.tensordot(membership, leaf, 1), totals, parts), kept
+
+        def local_sums(*clients: Any) -> tuple[PyTree, PyTree]:
+            part, _ = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], clients[1:]))
+            zeros = jax.tree.map(lambda leaf: jnp.zeros((num_groups, *leaf.shape), leaf.dtype), part)
+            count, size = _num_clients(clients), self.batch_size or _num_clients(clients)
+            if size == 1:
+                totals, kept = jax.lax.scan(add_client, zeros, (clients[0], clients[1:]))
+            else:
+                blocks = jax.tree.map(lambda leaf: _pad_clients(leaf, -count % size), clients)
+                blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), blocks)
+                totals, kept = jax.lax.scan(add_block, zeros, (blocks[0], blocks[1:]))
+                kept = _first_clients(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept), count)
+            return (totals if self._num_devices == 1 else jax.lax.psum(totals, CLIENTS_AXIS)), kept
+
+        sums, kept = self._on_devices(local_sums, (group, *arguments), (PartitionSpec(), PartitionSpec(CLIENTS_AXIS)))
+        return sums, _first_clients(kept, len(group))
+
+    @property
+    def _num_devices(self) -> int:
+        return 1 if self.mesh is None else self.mesh.size
+
+    def _on_devices(self, local: Callable[..., PyTree], clients: tuple[Any, ...], out_specs: Any) -> PyTree:
+        """Each device works on its share of the clients; empty ones make the shares even."""
+        if self.mesh is None or self._num_devices == 1:
+            return local(*clients)
+        padded = jax.tree.map(lambda leaf: _pad_clients(leaf, -_num_clients(clients) % self._num_devices), clients)
+        return jax.shard_map(
+            local, mesh=self.mesh, in_specs=PartitionSpec(CLIENTS_AXIS), out_specs=out_specs, check_vma=False
+        )(*padded)
+
+
 def client_map(batch_size: int | None = None, mesh: Mesh | None = None) -> ClientMap:
     """Builds the map over clients.
 
     Args:
       batch_size: clients trained at once on each device; 0 is all, None chooses by the platform.
       mesh: a mesh with the axis `clients`; each device maps over its share. None uses one device.
+
+    Raises:
+      ValueError: when `batch_size` is negative.
 
     Guarantees:
       The results do not depend on `batch_size` or on the number of devices beyond float rounding (test:
@@ -45,30 +135,15 @@ def client_map(batch_size: int | None = None, mesh: Mesh | None = None) -> Clien
         batch_size = default_client_batch_size()
     if batch_size < 0:
         raise ValueError(f"client_batch_size={batch_size} must be at least 0 (0 trains all clients at once).")
+    return ClientMap(batch_size, mesh)
 
-    def local_map(function: Callable[..., PyTree], arguments: tuple[Any, ...]) -> PyTree:
-        if batch_size == 0:
-            return jax.vmap(function)(*arguments)
-        if batch_size == 1:
-            return jax.lax.map(lambda x: function(*x), arguments)
-        return jax.lax.map(lambda x: function(*x), arguments, batch_size=batch_size)
 
-    if mesh is None or mesh.size == 1:
-        return local_map
+def _num_clients(clients: tuple[Any, ...]) -> int:
+    return len(jax.tree.leaves(clients)[0])
 
-    def sharded_map(function: Callable[..., PyTree], arguments: tuple[Any, ...]) -> PyTree:
-        num_clients = len(jax.tree.leaves(arguments)[0])
-        padded = jax.tree.map(lambda leaf: _pad_clients(leaf, -num_clients % mesh.size), arguments)
-        mapped = jax.shard_map(
-            lambda *shard: local_map(function, shard),
-            mesh=mesh,
-            in_specs=PartitionSpec(CLIENTS_AXIS),
-            out_specs=PartitionSpec(CLIENTS_AXIS),
-            check_vma=False,
-        )(*padded)
-        return jax.tree.map(lambda leaf: leaf[:num_clients], mapped)
 
-    return sharded_map
+def _first_clients(results: PyTree, count: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[:count], results)
 
 
 def _pad_clients(leaf: jax.Array, count: int) -> jax.Array:

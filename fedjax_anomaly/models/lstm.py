@@ -59,7 +59,8 @@ def _each_gate(init: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """Four gates side by side, each drawn by itself."""
 
     def init_gates(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-        return jnp.concatenate([init(k, (shape[0], shape[1] // 4)) for k in jax.random.split(key, 4)], axis=1)
+        gates = jax.vmap(lambda key: init(key, (shape[0], shape[1] // 4)))(jax.random.split(key, 4))
+        return jnp.concatenate(list(gates), axis=1)
 
     return init_gates
 
@@ -166,6 +167,7 @@ lstm.defvjp(_forward_and_save, _backward)
 
 def _scan(step: Callable[[Any, Any], tuple[Any, Any]], inputs: PyTree, reverse: bool = False) -> PyTree:
     """The outputs of all steps, stacked; the first one gets None for a carry where it is unrolled, and else zeros."""
+    step = jax.jit(step)
     num_steps = len(jax.tree.leaves(inputs)[0])
     if num_steps > _LONGEST_UNROLLED:
         carry, _ = jax.eval_shape(step, None, jax.tree.map(lambda leaf: leaf[0], inputs))

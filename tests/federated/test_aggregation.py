@@ -77,6 +77,18 @@ def test_the_order_of_clients_does_not_matter(aggregator):
     assert_close(summed, again)
 
 
+def test_clients_one_by_one_give_the_sum_of_all_at_once(aggregator):
+    if aggregator.streamed is None:
+        pytest.skip("needs updates side by side")
+    state, stack = aggregator.init(PARAMS), updates(5)
+    parts = [
+        aggregator.streamed.contribution(jax.tree.map(lambda leaf, c=c: leaf[c], stack), weight)
+        for c, weight in enumerate(WEIGHTS)
+    ]
+    one_by_one = aggregator.streamed.finish(jax.random.key(0), state, jax.tree.map(lambda *leaves: sum(leaves), *parts))
+    assert_close(one_by_one, aggregator.aggregate(jax.random.key(0), state, stack, WEIGHTS))
+
+
 def test_padding_adds_zero(aggregator):
     """A client of weight zero adds nothing, whatever stands in its update."""
     stack, state = updates(5), aggregator.init(PARAMS)

@@ -61,6 +61,18 @@ def test_padding_clients_are_cut_off_again():
     np.testing.assert_array_equal(mapped, np.arange(1.0, 7.0))
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("batch_size", [0, 1, 2])
+def test_sums_are_those_of_the_map(batch_size, devices):
+    """Six clients in three groups, one of them empty; padding clients have a cleared mask."""
+    mapped = federated.client_map(batch_size, federated.clients_mesh(jax.devices()[:devices]))
+    group, values = jnp.array([0, 2, 2, 0, 2, 2]), jnp.arange(12.0).reshape(6, 2)
+    arguments = (values, jnp.ones(6, bool))
+    sums, kept = mapped.sums(lambda x, real: (jnp.where(real, 2.0 * x, 0.0), -x[0]), arguments, group, 3)
+    np.testing.assert_allclose(sums, [[12.0, 16.0], [0.0, 0.0], [2 * (2 + 4 + 8 + 10), 2 * (3 + 5 + 9 + 11)]])
+    np.testing.assert_array_equal(kept, -values[:, 0])
+
+
 def test_a_negative_batch_is_refused():
     with pytest.raises(ValueError, match="client_batch_size=-2"):
         federated.client_map(-2)
