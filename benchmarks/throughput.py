@@ -22,6 +22,7 @@ from harness import markdown_table, parse_arguments, write_results
 from workloads import W1, WORKLOADS, Workload, algorithm, client_data, model_and_training
 
 from fedjax_anomaly import federated
+from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.federated.parallel import place_clients
 from fedjax_anomaly.types import ClientData
 
@@ -40,7 +41,11 @@ def compiled_run(
     fedavg = algorithm(workload, federated.client_map(client_batch_size, mesh), clustering=clustering)
     key = jax.random.key(0)
     placed = place_clients(data, mesh)
-    run = jax.jit(lambda state: federated.run(fedavg, key, state, placed, rounds)[0], donate_argnums=0)
+    run = jax.jit(
+        lambda state: federated.run(fedavg, key, state, placed, rounds)[0],
+        donate_argnums=0,
+        compiler_options=compiler_options(),
+    )
 
     start = fedavg.init(key, placed)
     if mesh is not None:

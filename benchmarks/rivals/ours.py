@@ -8,6 +8,7 @@ from contest.weights import to_torch_names
 from workloads import KEY, Workload, algorithm, client_data
 
 from fedjax_anomaly import federated
+from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.federated.algorithm import FederatedState
 from fedjax_anomaly.federated.parallel import place_clients
 from rivals.protocol import Turns, leave_parameters, task_from_command_line
@@ -22,14 +23,17 @@ def main() -> None:
     fedavg = algorithm(workload, federated.client_map(mesh=mesh))
     key = jax.random.key(KEY)
 
-    @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
-    def run(state: FederatedState, count: int) -> FederatedState:
-        return federated.run(fedavg, key, state, data, count)[0]
+    # One program for any number of rounds up to those of a repetition.
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options())
+    def run(state: FederatedState, stop_round: int) -> FederatedState:
+        return federated.run(fedavg, key, state, data, workload.rounds_per_repetition, stop_round=stop_round)[0]
 
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     state = jax.device_put(jax.jit(fedavg.init)(key, data), everywhere)
+    done = 0
     while count := turns.ask():
-        state = jax.block_until_ready(run(state, count))
+        done += count
+        state = jax.block_until_ready(run(state, done))
         turns.done()
     leave_parameters(to_torch_names(jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))))
 

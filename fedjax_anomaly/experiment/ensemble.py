@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment.build import Experiment, Tunables, build, build_algorithm, load_dataset, tunables
@@ -106,7 +107,8 @@ def train_ensemble(
         if resume and checkpoints:
             states = jax.device_put(checkpoints.restore(states), NamedSharding(mesh, PartitionSpec(MEMBERS_AXIS)))
         begin = time.perf_counter()
-        chunk = jax.jit(program.over_members(program.rounds)).lower(inputs, states).compile()
+        rounds = jax.jit(program.over_members(program.rounds), compiler_options=compiler_options())
+        chunk = rounds.lower(inputs, states).compile()
         compile_seconds = time.perf_counter() - begin
         round_seconds: list[float] = []
         done = int(np.max(states.round))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.detection.sampling import sample_windows
 from fedjax_anomaly.experiment.build import Experiment
@@ -164,7 +165,8 @@ def _compiled_chunk(
         return run(algorithm, key, state, given, num_rounds, lambda after: validation_loss(after, given), stop_round)
 
     begin = time.perf_counter()
-    compiled = jax.jit(chunk, donate_argnums=1).lower(key, state, given, experiment.config.num_rounds).compile()
+    program = jax.jit(chunk, donate_argnums=1, compiler_options=compiler_options())
+    compiled = program.lower(key, state, given, experiment.config.num_rounds).compile()
     return compiled, time.perf_counter() - begin
 
 

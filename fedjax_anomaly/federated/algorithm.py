@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Bool, Float, Int
 
 from fedjax_anomaly.types import ClientData, PyTree
@@ -216,11 +217,22 @@ def scan_rounds(
         return jax.lax.scan(step, state, inputs, length=num_rounds)
 
     def step_or_skip(state: FederatedState, own: Any) -> tuple[FederatedState, tuple[RoundInfo, Any]]:
-        _, report = jax.eval_shape(step, state, own)
+        traced_step, (_, report) = _trace(step, state, own)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), report)
-        return jax.lax.cond(state.round < stop_round, step, lambda s, _: (s, zeros), state, own)
+        return jax.lax.cond(state.round < stop_round, traced_step, lambda s, _: (s, zeros), state, own)
 
     return jax.lax.scan(step_or_skip, state, inputs, length=num_rounds)
+
+
+def _trace(function: Callable[..., PyTree], *arguments: Any) -> tuple[Callable[..., PyTree], PyTree]:
+    """The function as a program that need not be traced again, and the shapes of its results."""
+    program, results = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    structure = jax.tree.structure(results)
+
+    def traced(*arguments: Any) -> PyTree:
+        return jax.tree.unflatten(structure, jaxpr_as_fun(program)(*jax.tree.leaves(arguments)))
+
+    return traced, results
 
 
 def full_participation(num_clients: int) -> SampleCohort:

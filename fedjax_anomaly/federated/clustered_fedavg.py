@@ -114,7 +114,8 @@ def clustered_fedavg(
                 delta, report = train_one(*of_client)
                 return streamed.contribution(delta, report.weight), report
 
-            sums, reports = map_clients.sums(contribute, clients, cluster, num_clusters)
+            shapes = jax.eval_shape(jax.vmap(streamed.contribution), state.params, jnp.zeros(num_clusters))
+            sums, reports = map_clients.sums(contribute, clients, cluster, shapes)
             aggregator_state, summed = jax.vmap(streamed.finish)(keys, state.aggregator, sums)
         params, optimizer_state = jax.vmap(_server_step(server_optimizer))(
             state.params, state.server_optimizer, summed.total, summed.weight

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,14 +52,14 @@ class ClientMap:
             return jax.lax.map(lambda x: function(*x), arguments, batch_size=batch_size)
 
         results = self._on_devices(local_map, arguments, PartitionSpec(CLIENTS_AXIS))
-        return _first_clients(results, _num_clients(arguments))
+        return _first_clients(results, _length(arguments))
 
     def sums(
         self,
         function: Callable[..., tuple[PyTree, PyTree]],
         arguments: tuple[Any, ...],
         group: Int[jax.Array, " S"],
-        num_groups: int,
+        shapes: PyTree,
     ) -> tuple[PyTree, PyTree]:
         """Adds results up in groups as they come, so that no more than `batch_size` of them exist at a time.
 
@@ -66,7 +67,7 @@ class ClientMap:
           function: of one client -> (what is added up, what is kept). It adds zero where the client's mask is cleared.
           arguments: lead with S.
           group: to whose sum each client adds.
-          num_groups: K.
+          shapes: of the sums; every leaf leads with K.
 
         Returns:
           The sums, which lead with K, and what is kept, which leads with S.
@@ -79,18 +80,20 @@ class ClientMap:
         def add_client(totals: PyTree, of_client: tuple[jax.Array, tuple[Any, ...]]) -> tuple[PyTree, PyTree]:
             own_group, own = of_client
             part, kept = function(*own)
-            return jax.tree.map(lambda total, leaf: total.at[own_group].add(leaf), totals, part), kept
+            added = jax.tree.map(lambda total, leaf: total[own_group] + leaf, totals, part)
+            return jax.tree.map(
+                partial(jax.lax.dynamic_update_index_in_dim, index=own_group, axis=0), totals, added
+            ), kept
 
         def add_block(totals: PyTree, of_block: tuple[jax.Array, tuple[Any, ...]]) -> tuple[PyTree, PyTree]:
             own_groups, own = of_block
             parts, kept = jax.vmap(function)(*own)
-            membership = jax.nn.one_hot(own_groups, num_groups, axis=0)
+            membership = jax.nn.one_hot(own_groups, _length(totals), axis=0)
             return jax.tree.map(lambda total, leaf: total + jnp.tensordot(membership, leaf, 1), totals, parts), kept
 
         def local_sums(*clients: Any) -> tuple[PyTree, PyTree]:
-            part, _ = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], clients[1:]))
-            zeros = jax.tree.map(lambda leaf: jnp.zeros((num_groups, *leaf.shape), leaf.dtype), part)
-            count, size = _num_clients(clients), self.batch_size or _num_clients(clients)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            count, size = _length(clients), self.batch_size or _length(clients)
             if size == 1:
                 totals, kept = jax.lax.scan(add_client, zeros, (clients[0], clients[1:]))
             else:
@@ -111,7 +114,7 @@ class ClientMap:
         """Each device works on its share of the clients; empty ones make the shares even."""
         if self.mesh is None or self._num_devices == 1:
             return local(*clients)
-        padded = jax.tree.map(lambda leaf: _pad_clients(leaf, -_num_clients(clients) % self._num_devices), clients)
+        padded = jax.tree.map(lambda leaf: _pad_clients(leaf, -_length(clients) % self._num_devices), clients)
         return jax.shard_map(
             local, mesh=self.mesh, in_specs=PartitionSpec(CLIENTS_AXIS), out_specs=out_specs, check_vma=False
         )(*padded)
@@ -138,8 +141,9 @@ def client_map(batch_size: int | None = None, mesh: Mesh | None = None) -> Clien
     return ClientMap(batch_size, mesh)
 
 
-def _num_clients(clients: tuple[Any, ...]) -> int:
-    return len(jax.tree.leaves(clients)[0])
+def _length(tree: PyTree) -> int:
+    """Of the leading axis of every leaf."""
+    return len(jax.tree.leaves(tree)[0])
 
 
 def _first_clients(results: PyTree, count: int) -> PyTree:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from fedjax_anomaly.models.autoencoder import Autoencoder, autoencoder, check_sizes
-from fedjax_anomaly.models.products import MatmulDtype, dense
+from fedjax_anomaly.models.products import Dense, MatmulDtype
 from fedjax_anomaly.types import FeatureLayout, PyTree
 
 
@@ -31,13 +31,13 @@ class DenseAutoencoder(nn.Module):
     def __call__(self, windows: Float[jax.Array, "B T F"]) -> Float[jax.Array, "B T F"]:
         """Reconstructs a batch of windows."""
         flat = windows.reshape(len(windows), -1)
-        latent = dense(self.latent_size, self.matmul_dtype, "latent")(self._hidden(flat, "encoder"))
-        output = dense(flat.shape[-1], self.matmul_dtype, "output")(self._hidden(latent, "decoder"))
+        latent = Dense(self.latent_size, self.matmul_dtype, name="latent")(self._hidden(flat, "encoder"))
+        output = Dense(flat.shape[-1], self.matmul_dtype, name="output")(self._hidden(latent, "decoder"))
         return output.reshape(windows.shape)
 
     def _hidden(self, values: jax.Array, name: str) -> jax.Array:
         for layer in range(self.num_layers):
-            values = nn.tanh(dense(self.hidden_size, self.matmul_dtype, f"{name}_{layer}")(values))
+            values = nn.tanh(Dense(self.hidden_size, self.matmul_dtype, name=f"{name}_{layer}")(values))
         return values
 
 

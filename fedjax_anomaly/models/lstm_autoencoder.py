@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from fedjax_anomaly.models.autoencoder import Autoencoder, autoencoder, check_sizes
 from fedjax_anomaly.models.lstm import LSTM
-from fedjax_anomaly.models.products import MatmulDtype, dense
+from fedjax_anomaly.models.products import Dense, MatmulDtype
 from fedjax_anomaly.types import FeatureLayout, PyTree
 
 LatentPer = Literal["step", "window"]
@@ -54,7 +54,7 @@ class LSTMAutoencoder(nn.Module):
 
     def _dense(self, sequence: jax.Array, width: int, name: str) -> jax.Array:
         """On rows: over two leading axes XLA's product for the gradient is several times slower on CPU."""
-        rows = dense(width, self.matmul_dtype, name)(sequence.reshape(-1, sequence.shape[-1]))
+        rows = Dense(width, self.matmul_dtype, name=name)(sequence.reshape(-1, sequence.shape[-1]))
         return rows.reshape(*sequence.shape[:-1], width)
 
 

@@ -68,7 +68,9 @@ def test_sums_are_those_of_the_map(batch_size, devices):
     mapped = federated.client_map(batch_size, federated.clients_mesh(jax.devices()[:devices]))
     group, values = jnp.array([0, 2, 2, 0, 2, 2]), jnp.arange(12.0).reshape(6, 2)
     arguments = (values, jnp.ones(6, bool))
-    sums, kept = mapped.sums(lambda x, real: (jnp.where(real, 2.0 * x, 0.0), -x[0]), arguments, group, 3)
+    sums, kept = mapped.sums(
+        lambda x, real: (jnp.where(real, 2.0 * x, 0.0), -x[0]), arguments, group, jnp.zeros((3, 2))
+    )
     np.testing.assert_allclose(sums, [[12.0, 16.0], [0.0, 0.0], [2 * (2 + 4 + 8 + 10), 2 * (3 + 5 + 9 + 11)]])
     np.testing.assert_array_equal(kept, -values[:, 0])
 

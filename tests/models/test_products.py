@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from fedjax_anomaly import models
+from fedjax_anomaly.models.products import Dense
 from fedjax_anomaly.types import FeatureLayout
 
 LAYOUT, T = FeatureLayout(3), 3
@@ -76,3 +78,16 @@ def test_bfloat16_is_near_float32(build):
         # An operand is off by at most 2^-9 of itself, and errors pass through a few layers.
         distance = np.linalg.norm(a - b) / np.linalg.norm(b)
         assert 0.0 < distance < 0.03
+
+
+def test_a_dense_layer_is_that_of_flax():
+    rows, target = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 5)), jnp.float32)
+    ours, flax = Dense(5), nn.Dense(5)
+    params = ours.init(jax.random.key(0), rows)
+    jax.tree.map(np.testing.assert_array_equal, params, flax.init(jax.random.key(0), rows))
+
+    def loss(layer, params, rows):
+        return jnp.sum(jnp.square(layer.apply(params, rows) - target))
+
+    of_ours, of_flax = (jax.value_and_grad(partial(loss, layer), (0, 1))(params, rows) for layer in (ours, flax))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), of_ours, of_flax)
