@@ -40,6 +40,19 @@ _DELTA = {"none": 0.0, "client": 1e-3, "example": 1e-5}
 _PREPROCESSING_SHARE = 0.25
 """Of `dp_epsilon`, with `dp_preprocessing_epsilon=0`; noise adds up by squares, so the training feels little of it."""
 
+RUN_PLACES = (
+    "output_dir",
+    "data_dir",
+    "cache_dir",
+    "compilation_cache",
+    "profile",
+    "host_devices",
+    "coordinator_address",
+    "num_processes",
+    "process_id",
+)
+"""The settings that may differ between machines that share a run, or after a stop."""
+
 CLIENTS_WITHOUT_SOURCES = 20
 """The number of clients with `num_clients=0` where a data set names no sources."""
 
@@ -259,6 +272,13 @@ class Config:
     host_devices: int = _option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
     )
+    coordinator_address: str = _option(
+        "",
+        "For a run on many machines: HOST:PORT of process 0, the same for all, or auto to take it from SLURM, Open MPI, "
+        "Kubernetes, Cloud TPU or JAX_COORDINATOR_ADDRESS; empty runs one process.",
+    )
+    num_processes: int = _option(0, "Processes of a run on many machines; 0 asks the cluster that auto finds.")
+    process_id: int = _option(-1, "Number of this process, from 0; -1 asks the cluster that auto finds.")
     compilation_cache: str = _option(
         "",
         "Folder for compiled programs, from which the next start of the same configuration takes them; empty takes the "
@@ -291,6 +311,7 @@ class Config:
         self._check_clusters()
         check_privacy(self)
         self._check_client_data()
+        self._check_processes()
         if self.is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
             raise ValueError(
                 f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
@@ -364,6 +385,45 @@ class Config:
                     "give --client_data=device."
                 )
 
+    def _check_processes(self) -> None:
+        address, count, number = self.coordinator_address, self.num_processes, self.process_id
+        if not address:
+            for name in ("num_processes", "process_id"):
+                if self.is_changed(name):
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} has no effect without coordinator_address; give "
+                        "--coordinator_address=HOST:PORT, or auto."
+                    )
+            return
+        host, _, port = address.rpartition(":")
+        if address != "auto" and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError(f"coordinator_address={address!r} must be HOST:PORT, with a port of 1 to 65535, or auto.")
+        if address != "auto" and (count == 0 or number == -1):
+            raise ValueError(
+                f"coordinator_address={address} needs to know how many processes there are and which one this is; give "
+                "--num_processes and --process_id."
+            )
+        if count and number >= count:
+            raise ValueError(f"process_id={number} must lie between 0 and num_processes - 1 = {count - 1}.")
+        self.check_divisible()
+
+    def check_divisible(self) -> None:
+        """Raises ValueError for a run that cannot be divided over processes."""
+        alone = {
+            f"method={self.method}": self.method not in ("federated", "local_only"),
+            "more than one seed or swept value": len(self.members()) > 1,
+        }
+        for name, given in alone.items():
+            if given:
+                raise ValueError(
+                    f"many processes divide the clients of one run, which {name} does not allow; leave "
+                    "--coordinator_address out."
+                )
+
+    def stored(self) -> "Config":
+        """Without what says where and how a run was started: what a run's folder keeps, to be run again anywhere."""
+        return dataclasses.replace(self, resume=False, coordinator_address="", num_processes=0, process_id=-1)
+
     @property
     def preprocessing_epsilon(self) -> float:
         """The epsilon of private preprocessing by itself, as given or as chosen."""
@@ -435,11 +495,7 @@ class Config:
     def differences(self, other: "Config") -> list[str]:
         """Settings that make a checkpoint of one config useless to the other, as readable text."""
         free = {
-            "output_dir",
-            "data_dir",
-            "cache_dir",
-            "compilation_cache",
-            "profile",
+            *RUN_PLACES,
             "client_data",  # It changes no bit.
             "resume",
             "num_rounds",
@@ -492,10 +548,11 @@ _AT_LEAST |= dict.fromkeys(
         "clip_quantile",
         "dp_preprocessing_epsilon",
         "host_devices",
+        "num_processes",
     ),
     0,
 )
-_AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size"), -1)
+_AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size", "process_id"), -1)
 _POSITIVE = (
     "dirichlet_alpha",
     "encoding_clip",

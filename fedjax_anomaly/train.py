@@ -2,6 +2,7 @@
 
 from absl import app
 
+from fedjax_anomaly import distributed
 from fedjax_anomaly.command import carry_out, divide_cpu
 from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_flags import config_from_flags, define_flags
@@ -21,7 +22,8 @@ def _train() -> int:
     config = config_from_flags()
     divide_cpu(config.host_devices)
     keep_programs(config.compilation_cache)
-    with stop_on_signals() as stop_requested, Console() as console:
+    together = distributed.joined(config.coordinator_address, config.num_processes, config.process_id)
+    with together, stop_on_signals() as stop_requested, Console() as console:
         if len(config.members()) > 1:
             many = run_many(config, announce=console.announce, report=console.progress, stop_requested=stop_requested)
             if many.result is None:
@@ -32,11 +34,13 @@ def _train() -> int:
         outcome = run_experiment(
             config, announce=console.announce, report=console.progress, stop_requested=stop_requested
         )
-        if outcome.result is None:
+        if outcome.interrupted:
             assert outcome.state is not None, "only rounds can be interrupted"
-            console.interrupted(outcome.output_dir, int(outcome.state.round))
+            if distributed.is_first():
+                console.interrupted(outcome.output_dir, int(outcome.state.round))
             return 130
-        console.results(outcome.result, outcome.output_dir)
+        if outcome.result is not None:
+            console.results(outcome.result, outcome.output_dir)
     return 0
 
 

@@ -24,13 +24,16 @@ MAY_IMPORT = {
     "config": {"config_privacy", "data", "detection"},
     "config_privacy": {"config"},
     "config_flags": {"config"},
-    "experiment": LEAVES | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"},
+    "experiment": LEAVES
+    | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"}
+    | {"distributed"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),
+    "distributed": {"types"},
     "compilation_cache": {"data"},
     "compiler_options": set(),
     "audit": {"auditing", "command", "compilation_cache"},
-    "train": {"command", "compilation_cache", "config_flags", "experiment", "reporting"},
+    "train": {"command", "compilation_cache", "config_flags", "distributed", "experiment", "reporting"},
     # What type checkers see; imported when first used.
     "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
 }

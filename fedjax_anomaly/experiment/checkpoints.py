@@ -13,6 +13,8 @@ from fedjax_anomaly.federated.algorithm import FederatedState
 class Checkpoints:
     """The checkpoints of one run, named after the number of rounds done. Use as a context manager.
 
+    One process has them all, with no other beside it.
+
     Orbax is imported with the first one that is stored or looked for: it is slow to import, and a new run needs it only
     after its first rounds.
     """
@@ -24,7 +26,14 @@ class Checkpoints:
     def _manager(self) -> Any:
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix="checkpoints"
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, create=False, multiprocessing_options=alone
+        )
         return ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> "Checkpoints":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from fedjax_anomaly.config import SWEPT, TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.detection.statistics import paired_test, summary
@@ -60,6 +62,8 @@ def run_many(
       OSError: when something cannot be written.
     """
     begin = time.perf_counter()
+    if jax.process_count() > 1:
+        config.check_divisible()
     experiments = build_members(config, dataset)
     directory = open_output_dir(config)
     folders = [directory / "members" / name for name in member_names(experiments)]

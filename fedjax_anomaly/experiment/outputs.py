@@ -1,6 +1,5 @@
 """The files of a run: a folder of its own, every file written whole or not at all."""
 
-import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -57,7 +56,7 @@ def open_output_dir(config: Config) -> Path:
             "another --output_dir."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(stored, dataclasses.replace(config, resume=False).to_json().encode())
+    write_atomically(stored, config.stored().to_json().encode())
     write_atomically(directory / "environment.json", json.dumps(environment(), indent=2).encode())
     return directory
 
@@ -77,6 +76,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device.device_kind,
         "num_devices": jax.device_count(),
+        "num_processes": jax.process_count(),
         "cpu_cores": os.cpu_count(),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

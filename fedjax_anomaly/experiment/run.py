@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from fedjax_anomaly import distributed
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
@@ -16,6 +17,7 @@ from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
+from fedjax_anomaly.experiment.processes import check_shared
 from fedjax_anomaly.experiment.scores import write_scores
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.experiment.training import Progress, Trained, train
@@ -30,14 +32,16 @@ class Outcome:
     """What a run leaves.
 
     Attributes:
-      result: the content of `result.json`, or None when the run was interrupted.
+      result: the content of `result.json`; None when the run was interrupted, and at all but the first of many processes.
       state: after the last round; None for a classical method, which has no rounds.
-      output_dir: where everything was written.
+      output_dir: where everything was written, by the first process.
+      interrupted: True when asked to stop before the last round.
     """
 
     result: dict[str, Any] | None
     state: FederatedState | None
     output_dir: Path
+    interrupted: bool = False
 
 
 def run_experiment(
@@ -49,6 +53,8 @@ def run_experiment(
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Carries out a run and writes its folder.
+
+    Of many processes (`distributed.joined`) all train; the first announces, reports, evaluates and writes.
 
     Args:
       config: the settings.
@@ -65,7 +71,11 @@ def run_experiment(
     begin = time.perf_counter()
     experiment = build(config, dataset)
     config = experiment.config
-    directory = open_output_dir(config)
+    check_shared(experiment)
+    directory = Path(distributed.text_from_first(str(open_output_dir(config)) if distributed.is_first() else ""))
+    if not distributed.is_first():
+        trained = train(experiment, stop_requested=stop_requested)
+        return Outcome(None, trained.state, directory, trained.interrupted)
     announce(describe(experiment, directory))
     if config.method not in TRAINED_IN_ROUNDS:
         return Outcome(_conclude(experiment, None, [], directory, begin), None, directory)
@@ -87,7 +97,7 @@ def run_experiment(
             stop_requested=stop_requested,
         )
     if trained.interrupted:
-        return Outcome(None, trained.state, directory)
+        return Outcome(None, trained.state, directory, interrupted=True)
     history = read_metrics(directory)
     return Outcome(_conclude(experiment, trained, history, directory, begin), trained.state, directory)
 
@@ -110,6 +120,8 @@ def describe(experiment: Experiment, directory: Path) -> list[str]:
 def _describe_training(experiment: Experiment) -> str:
     config = experiment.config
     devices = f"{experiment.mesh.size} {jax.devices()[0].platform} device(s)"
+    if jax.process_count() > 1:
+        devices += f" of {jax.process_count()} processes"
     if config.method == "federated":
         models = f"{experiment.num_clusters} model(s)"
         return f"{config.num_rounds} rounds of {config.cohort_size} clients on {devices}, {models}"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_anomaly import distributed
 from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.detection.sampling import sample_windows
@@ -23,7 +24,7 @@ from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.profiling import one_call_traced
 from fedjax_anomaly.federated.algorithm import FederatedState, run
 from fedjax_anomaly.federated.host_clients import Cohorts, cohorts_ahead, run_cohorts
-from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.federated.parallel import everywhere, place, place_clients
 from fedjax_anomaly.federated.secure_sum import check_sums
 from fedjax_anomaly.types import ClientData
 
@@ -82,10 +83,11 @@ def train(
 
     Args:
       experiment: from `build`.
-      checkpoint_dir: where to store the state after each chunk; None stores nothing.
+      checkpoint_dir: where to store the state after each chunk; None stores nothing. Of many processes the first reads
+        and writes it.
       resume: continue from the newest checkpoint in `checkpoint_dir`.
       report: called after each chunk.
-      stop_requested: asked after each chunk; True ends the run there.
+      stop_requested: asked after each chunk; True ends the run there, at one of many processes for all of them.
 
     Raises:
       Diverged: when the loss or the parameters are no longer finite; the last good checkpoint is kept.
@@ -100,18 +102,23 @@ def train(
     config = experiment.config
     key_init, key_run = jax.random.split(jax.random.key(config.seed))
     state = jax.jit(lambda key: experiment.algorithm.init(key, experiment.train))(key_init)
+    checkpoint_dir = checkpoint_dir if distributed.is_first() else None
     with Checkpoints(checkpoint_dir) if checkpoint_dir else contextlib.nullcontext() as checkpoints:
         if resume and checkpoints:
             state = checkpoints.restore(state)
-        state = jax.device_put(state, jax.sharding.NamedSharding(experiment.mesh, jax.sharding.PartitionSpec()))
+        state = place(distributed.arrays_from_first(state), everywhere(experiment.mesh))
         done = int(state.round)
-        around_call = one_call_traced(config.profile, math.ceil((config.num_rounds - done) / config.rounds_per_report))
+        around_call = one_call_traced(
+            config.profile if distributed.is_first() else "",
+            math.ceil((config.num_rounds - done) / config.rounds_per_report),
+        )
         round_seconds: list[float] = []
         with _chunk_inputs(experiment, key_run, done) as inputs:
             first = next(inputs)
             chunk, compile_seconds = _compiled_chunk(experiment, key_run, state, first)
             inputs = itertools.chain([first], inputs)
             del first  # So that its memory is free after its rounds.
+            distributed.meet()
             while done < config.num_rounds:
                 with around_call():
                     begin = time.perf_counter()
@@ -128,7 +135,7 @@ def train(
                 if checkpoints:
                     checkpoints.save(state)
                 report(Progress(done, config.num_rounds, 1.0 / round_seconds[-1], records, state))
-                if stop_requested():
+                if distributed.any_process(stop_requested()):
                     break
     return Trained(state, compile_seconds, round_seconds, interrupted=done < config.num_rounds)
 
@@ -165,7 +172,9 @@ def _compiled_chunk(
         return run(algorithm, key, state, given, num_rounds, lambda after: validation_loss(after, given), stop_round)
 
     begin = time.perf_counter()
-    program = jax.jit(chunk, donate_argnums=1, compiler_options=compiler_options())
+    program = jax.jit(
+        chunk, donate_argnums=1, out_shardings=everywhere(experiment.mesh), compiler_options=compiler_options()
+    )
     compiled = program.lower(key, state, given, experiment.config.num_rounds).compile()
     return compiled, time.perf_counter() - begin
 

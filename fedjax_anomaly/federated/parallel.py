@@ -163,4 +163,18 @@ def place_clients(data: ClientData, mesh: Mesh | None) -> ClientData:
     if mesh is None:
         return jax.device_put(data)
     even = len(data.starts) % mesh.size == 0
-    return jax.device_put(data, NamedSharding(mesh, PartitionSpec(CLIENTS_AXIS) if even else PartitionSpec()))
+    return place(data, NamedSharding(mesh, PartitionSpec(CLIENTS_AXIS)) if even else everywhere(mesh))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A whole copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def place(arrays: PyTree, sharding: NamedSharding) -> PyTree:
+    """Puts arrays of the host on the devices of all processes, each of which has all of them and sends its own share."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(arrays, sharding)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index]), arrays
+    )
