@@ -274,8 +274,8 @@ class Config:
     )
     coordinator_address: str = _option(
         "",
-        "For a run on many machines: HOST:PORT of process 0, the same for all, or auto to take it from SLURM, Open MPI, "
-        "Kubernetes, Cloud TPU or JAX_COORDINATOR_ADDRESS; empty runs one process.",
+        "For a run on many machines: HOST:PORT of process 0, the same for all; auto takes it from SLURM, Open MPI, "
+        "Kubernetes, Cloud TPU or JAX_COORDINATOR_ADDRESS. Empty runs one process.",
     )
     num_processes: int = _option(0, "Processes of a run on many machines; 0 asks the cluster that auto finds.")
     process_id: int = _option(-1, "Number of this process, from 0; -1 asks the cluster that auto finds.")

@@ -39,7 +39,7 @@ def joined(
 
     Args:
       coordinator_address: HOST:PORT that process 0 listens at and all others reach; `auto` takes it from
-        `JAX_COORDINATOR_ADDRESS` or from the cluster that started the process (SLURM, Open MPI, Cloud TPU, and Kubernetes
+        `JAX_COORDINATOR_ADDRESS` or from the cluster that started the process (SLURM, Open MPI, Cloud TPU, Kubernetes
         with `jax[k8s]`); empty stays alone.
       num_processes: how many there are; 0 asks the cluster.
       process_id: which one this is, from 0; -1 asks the cluster.
@@ -116,7 +116,7 @@ def arrays_from_first(tree: PyTree) -> PyTree:
         jax.tree.map(lambda leaf: np.frombuffer(leaf.tobytes(), np.uint8), host)
     )
     return jax.tree.map(
-        lambda leaf, bits: np.frombuffer(np.asarray(bits).tobytes(), leaf.dtype).reshape(leaf.shape), host, sent
+        lambda leaf, own: np.frombuffer(np.asarray(own).tobytes(), leaf.dtype).reshape(leaf.shape), host, sent
     )
 
 
@@ -129,8 +129,8 @@ def _initialize(address: str, num_processes: int, process_id: int, timeout_secon
         timeout_seconds,
         _exit,
         [
-            f"{who}: not all processes came together within {timeout_seconds} s; start each with a process_id of its own "
-            "and an address that it can reach, process 0 on the host that it names."
+            f"{who}: not all processes came together within {timeout_seconds} s; start each with a process_id of its "
+            "own and an address that it can reach, process 0 on the host that it names."
         ],
     )  # JAX would abort with a dump of its stack.
     late.daemon = True
@@ -164,7 +164,7 @@ def _check_port(address: str) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise OSError(
-                f"coordinator_address={address}: process 0 cannot listen at port {port} ({error.strerror}); choose another."
+                f"coordinator_address={address}: process 0 cannot listen there ({error.strerror}); choose another port."
             ) from error
 
 

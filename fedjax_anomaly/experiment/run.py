@@ -32,7 +32,7 @@ class Outcome:
     """What a run leaves.
 
     Attributes:
-      result: the content of `result.json`; None when the run was interrupted, and at all but the first of many processes.
+      result: the content of `result.json`; None when the run was interrupted, and at every process but the first.
       state: after the last round; None for a classical method, which has no rounds.
       output_dir: where everything was written, by the first process.
       interrupted: True when asked to stop before the last round.

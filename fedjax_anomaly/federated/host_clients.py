@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_anomaly.federated.algorithm import Cohort, FederatedAlgorithm, FederatedState, RoundInfo, scan_rounds
 from fedjax_anomaly.federated.clustered_fedavg import of_cohort
-from fedjax_anomaly.federated.parallel import CLIENTS_AXIS
+from fedjax_anomaly.federated.parallel import CLIENTS_AXIS, everywhere, place
 from fedjax_anomaly.types import ClientData
 
 
@@ -66,7 +66,7 @@ def cohorts_ahead(
 
     def load(first: int) -> Cohorts:
         cohort = draw(np.arange(first, first + chunk_rounds, dtype=np.int32))
-        return _place(Cohorts(cohort, of_cohort(data, cohort)), mesh)
+        return _gather(data, cohort, mesh)
 
     def chunks(thread: ThreadPoolExecutor) -> Iterator[Cohorts]:
         pending = thread.submit(load, first_round)
@@ -116,11 +116,24 @@ def _draw_on_the_host(draw: Callable[[jax.Array, jax.Array], Cohort], key: jax.A
     return drawn
 
 
-def _place(cohorts: Cohorts, mesh: Mesh | None) -> Cohorts:
-    """Puts cohorts on the devices: divided where their places divide evenly, replicated otherwise."""
+def _gather(data: ClientData, cohort: Cohort, mesh: Mesh | None) -> Cohorts:
+    """Puts cohorts on the devices: divided where their places divide evenly, whole on each otherwise.
+
+    Of a cohort that is divided, a process reads only the clients of its own devices.
+    """
     if mesh is None:
-        return jax.device_put(cohorts)
-    even = cohorts.cohort.client.shape[1] % mesh.size == 0
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    divided = NamedSharding(mesh, PartitionSpec(None, CLIENTS_AXIS)) if even else everywhere
-    return Cohorts(jax.device_put(cohorts.cohort, everywhere), jax.device_put(cohorts.data, divided))
+        return jax.device_put(Cohorts(cohort, of_cohort(data, cohort)))
+    whole, num_places = everywhere(mesh), cohort.client.shape[1]
+    if num_places % mesh.size:
+        return place(Cohorts(cohort, of_cohort(data, cohort)), whole)
+    divided = NamedSharding(mesh, PartitionSpec(None, CLIENTS_AXIS))
+    shares = [
+        jax.device_put(of_cohort(data, Cohort(*(leaf[own] for leaf in cohort))), device)
+        for device, own in divided.addressable_devices_indices_map(cohort.client.shape).items()
+    ]
+
+    def joined(*parts: jax.Array) -> jax.Array:
+        shape = cohort.client.shape + parts[0].shape[2:]
+        return jax.make_array_from_single_device_arrays(shape, divided, list(parts))
+
+    return Cohorts(place(cohort, whole), jax.tree.map(joined, *shares))

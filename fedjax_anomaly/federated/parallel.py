@@ -172,7 +172,7 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 
 
 def place(arrays: PyTree, sharding: NamedSharding) -> PyTree:
-    """Puts arrays of the host on the devices of all processes, each of which has all of them and sends its own share."""
+    """Puts arrays of the host on the devices of all processes; each process has them whole and sends its own share."""
     if sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
     return jax.tree.map(
