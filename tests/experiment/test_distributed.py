@@ -55,6 +55,7 @@ def test_two_processes_end_at_the_bits_of_one_after_a_stop_and_fail_together(
     port = free_port()
     processes = [start("-m", "tests.experiment.distributed_worker", tmp_path, str(port), str(i)) for i in range(2)]
 
+    monkeypatch.setattr("fedjax_anomaly.experiment.pictures.draw_figures", lambda *arguments: [])
     building = importlib.import_module("fedjax_anomaly.experiment.build")
     monkeypatch.setattr(building, "clients_mesh", lambda: clients_mesh(jax.devices()[:2]))
     alone = run_experiment(dataclasses.replace(config, output_dir=str(tmp_path / "one")), small_dataset)
