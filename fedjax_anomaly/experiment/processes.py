@@ -33,7 +33,9 @@ def check_shared(experiment: Experiment) -> None:
 def _summary(experiment: Experiment) -> dict[str, str | float]:
     """What must be equal: every setting that is not of a place, which windows there are, and what is in their rows."""
     settings = dataclasses.asdict(experiment.config)
-    shared = {name: str(settings[name]) for name in settings if name not in {*RUN_PLACES, "resume"}}
+    shared: dict[str, str | float] = {
+        name: str(settings[name]) for name in settings if name not in {*RUN_PLACES, "resume"}
+    }
     series, starts, mask = (np.asarray(leaf) for leaf in experiment.train)
     windows = hashlib.sha256(np.ascontiguousarray(starts).tobytes() + np.ascontiguousarray(mask).tobytes())
     return shared | {
