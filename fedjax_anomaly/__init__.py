@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_anomaly import data, detection, federated, models, privacy
+    from fedjax_anomaly import data, detection, distributed, federated, models, privacy
     from fedjax_anomaly.config import Config
     from fedjax_anomaly.experiment import run_experiment
 
-__all__ = ["Config", "data", "detection", "federated", "models", "privacy", "run_experiment"]
+__all__ = ["Config", "data", "detection", "distributed", "federated", "models", "privacy", "run_experiment"]
 
 _INSIDE = {"Config": "config", "run_experiment": "experiment"}
 

@@ -203,9 +203,15 @@ def test_the_example_of_a_trace_lists_its_operations(tmp_path, monkeypatch, caps
     assert " ms  PjitFunction(jit(<lambda>))" in capsys.readouterr().out
 
 
-def test_the_example_of_clients_on_the_host_trains(capsys):
-    assert run_block("scaling.md")["state"].round == 6
-    assert len(re.findall(r"\d\.\d+", capsys.readouterr().out)) == 6  # A loss for each round.
+def test_the_examples_of_scaling_train(capsys, monkeypatch):
+    """A loss is printed for each round."""
+    monkeypatch.setattr(sys, "argv", ["fleet.py"])  # As one process.
+    on_the_host, on_many_machines = blocks("scaling.md", "python")
+    for example, num_rounds in ((on_the_host, 6), (on_many_machines, 5)):
+        names: dict = {}
+        exec(compile(example, "scaling.md", "exec"), names)
+        assert names["state"].round == num_rounds
+        assert len(re.findall(r"\d\.\d+", capsys.readouterr().out)) == num_rounds
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,8 @@ def test_the_example_of_clients_on_the_host_trains(capsys):
 def test_every_flag_in_a_command_exists(document):
     settings = {field.name for kind in (Config, AuditSettings) for field in dataclasses.fields(kind)} | {"run"}
     settings |= set(inspect.signature(data.load).parameters)
-    flags = set(re.findall(r"--(\w+)", (DOCS / document).read_text())) - {"flagfile", "config", "logdir", "quick"}
+    text = re.sub(r"^#SBATCH .*$", "", (DOCS / document).read_text(), flags=re.MULTILINE)
+    flags = set(re.findall(r"--(\w+)", text)) - {"flagfile", "config", "logdir", "quick"}
     assert flags <= settings
     presets = re.findall(r"--flagfile=(\S+)", (DOCS / document).read_text())
     assert all((DOCS.parent / preset).is_file() for preset in presets)

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "audit": {"auditing", "command", "compilation_cache"},
     "train": {"command", "compilation_cache", "config_flags", "distributed", "experiment", "reporting"},
     # What type checkers see; imported when first used.
-    "__init__": {"config", "data", "detection", "experiment", "federated", "models", "privacy"},
+    "__init__": {"config", "data", "detection", "distributed", "experiment", "federated", "models", "privacy"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -23,7 +23,7 @@ from fedjax_anomaly.federated.distributed_noise import distributed_noise
 from fedjax_anomaly.federated.host_clients import Cohorts, cohorts_ahead, run_cohorts
 from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
-from fedjax_anomaly.federated.parallel import client_map, clients_mesh
+from fedjax_anomaly.federated.parallel import client_map, clients_mesh, everywhere, place, place_clients
 from fedjax_anomaly.federated.private_local_training import private_local_training
 from fedjax_anomaly.federated.private_summaries import private_data_summaries
 from fedjax_anomaly.federated.secure_sum import check_sums, secure_sum
@@ -48,12 +48,15 @@ __all__ = [
     "data_summaries",
     "distributed_noise",
     "divided_by",
+    "everywhere",
     "fixed",
     "fixed_size_cohort",
     "full_participation",
     "ifca",
     "local_training",
     "locally_private",
+    "place",
+    "place_clients",
     "poisson_cohort",
     "private",
     "private_data_summaries",
