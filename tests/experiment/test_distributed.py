@@ -60,7 +60,11 @@ def test_two_processes_end_at_the_bits_of_one_after_a_stop_and_fail_together(
     monkeypatch.setattr(building, "clients_mesh", lambda: clients_mesh(jax.devices()[:2]))
     alone = run_experiment(dataclasses.replace(config, output_dir=str(tmp_path / "one")), small_dataset)
 
-    printed = [process.communicate(timeout=120) for process in processes]
+    try:
+        printed = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()  # One that hangs.
     assert processes[0].returncode == processes[1].returncode == 1, printed
     assert "error: process 1 of 2: the second process cannot go on\n" in printed[0][1]
     assert "ValueError: the second process cannot go on" in printed[1][1]
