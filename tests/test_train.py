@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,37 @@ def test_ctrl_c_ends_at_the_next_chunk_and_resume_finishes_the_run(tmp_path):
     assert [json.loads(line)["round"] for line in metrics.read_text().splitlines()] == list(range(1, rounds + 1))
     assert "results, figures and report: run" in resumed.stdout
     assert {"result.json", "report.html"} <= set(os.listdir(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_a_signal_to_one_and_a_single_one_goes_on(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "fedjax_anomaly.train", *SMALL, "--num_rounds=500", "--output_dir=run"]
+    command += ["--host_devices=1", f"--coordinator_address={address}", "--num_processes=2"]
+    processes = [
+        subprocess.Popen([*command, f"--process_id={i}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    try:
+        deadline = time.monotonic() + 200
+        while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        processes[1].send_signal(signal.SIGTERM)
+        printed = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [130, 130]
+    assert "continue with the same flags and --resume --output_dir=run" in printed[0]
+    assert [line for line in printed[1].splitlines() if not line.startswith("[Gloo]")] == []
+    rounds = len(metrics.read_text().splitlines()) + 2
+    stored = "--config=run/config.json"
+    resumed = train(stored, f"--num_rounds={rounds}", "--host_devices=2", "--output_dir=run", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [json.loads(line)["round"] for line in metrics.read_text().splitlines()] == list(range(1, rounds + 1))
 
 
 def test_help_documents_the_flags(tmp_path):

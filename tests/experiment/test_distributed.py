@@ -68,6 +68,7 @@ def test_two_processes_end_at_the_bits_of_one_after_a_stop_and_fail_together(
     assert processes[0].returncode == processes[1].returncode == 1, printed
     assert "error: process 1 of 2: the second process cannot go on\n" in printed[0][1]
     assert "ValueError: the second process cannot go on" in printed[1][1]
+    assert not (tmp_path / "nothing comes here").exists()
     assert all(f"output_dir {tmp_path / 'two'}" in output for output, _ in printed)
 
     ends = [np.load(tmp_path / f"process-{i}.npz") for i in range(2)]
