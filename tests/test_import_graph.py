@@ -25,8 +25,7 @@ MAY_IMPORT = {
     "config_privacy": {"config"},
     "config_flags": {"config"},
     "experiment": LEAVES
-    | {"baselines", "config", "data", "models", "privacy", "federated", "detection", "reporting"}
-    | {"distributed"},
+    | {"baselines", "config", "data", "detection", "distributed", "federated", "models", "privacy", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),
     "distributed": {"types"},
