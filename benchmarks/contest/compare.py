@@ -5,8 +5,9 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,14 @@ class Start:
       contestant: its name.
       first_seconds: with empty caches of compiled programs.
       later_seconds: of the starts after it.
+      later_peak_memory_bytes: of one more later start, which is not timed, to the end of its second round.
       failure: why it has no figures.
     """
 
     contestant: str
     first_seconds: float = 0.0
     later_seconds: tuple[float, ...] = ()
+    later_peak_memory_bytes: int = 0
     failure: str = ""
 
 
@@ -216,27 +219,37 @@ def first_rounds(entries: Sequence[Entry], pythons: Pythons, later_starts: int, 
       later_starts: starts after the first.
       folder: for tasks, logs and the caches of compiled programs.
     """
-    _write_tasks(entries, 1, folder)
+    _write_tasks(entries, 2, folder)
     starts = {entry.name: Start(entry.name) for entry in entries}
     with tempfile.TemporaryDirectory(dir=folder) as caches:
+
+        def start(entry: Entry) -> ContestantProcess:
+            # What contestants in JAX compile they may keep, all of it.
+            cache = {"JAX_COMPILATION_CACHE_DIR": f"{caches}/{entry.name}"}
+            cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+            return _start(entry, pythons, folder, f"start_{entry.name}", cache)
+
         for repetition in range(1 + later_starts):
             for entry in entries:
-                start = starts[entry.name]
-                if start.failure:
-                    continue
-                # What contestants in JAX compile they may keep, all of it.
-                cache = {"JAX_COMPILATION_CACHE_DIR": f"{caches}/{entry.name}"}
-                cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-                begin = time.perf_counter()
-                try:
-                    with _start(entry, pythons, folder, f"start_{entry.name}", cache) as process:
-                        process.run(1, TIMEOUT_SECONDS)
-                        seconds = time.perf_counter() - begin
-                except ContestantFailed as failure:
-                    starts[entry.name] = Start(entry.name, failure=str(failure))
-                    continue
-                if repetition == 0:
-                    starts[entry.name] = Start(entry.name, seconds)
-                else:
-                    starts[entry.name] = dataclasses.replace(start, later_seconds=(*start.later_seconds, seconds))
+                if not starts[entry.name].failure:
+                    starts[entry.name] = _timed_start(starts[entry.name], partial(start, entry), first=repetition == 0)
+        for entry in entries:
+            if not starts[entry.name].failure:
+                with start(entry) as process:
+                    process.run(1, TIMEOUT_SECONDS)
+                    peak = process.peak_memory_bytes_while_running(1, TIMEOUT_SECONDS)
+                starts[entry.name] = dataclasses.replace(starts[entry.name], later_peak_memory_bytes=peak)
     return list(starts.values())
+
+
+def _timed_start(before: Start, start: Callable[[], ContestantProcess], *, first: bool) -> Start:
+    begin = time.perf_counter()
+    try:
+        with start() as process:
+            process.run(1, TIMEOUT_SECONDS)
+            seconds = time.perf_counter() - begin
+    except ContestantFailed as failure:
+        return Start(before.contestant, failure=str(failure))
+    if first:
+        return dataclasses.replace(before, first_seconds=seconds)
+    return dataclasses.replace(before, later_seconds=(*before.later_seconds, seconds))

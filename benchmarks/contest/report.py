@@ -44,6 +44,7 @@ def rows_of(results: Sequence[Result], starts: Sequence[Start]) -> list[Row]:
         rows.append(
             row
             | {"first_start_seconds": start.first_seconds or None, "later_start_seconds": later}
+            | {"later_peak_memory_mb": start.later_peak_memory_bytes / 1e6 or None}
             | {"failure": start.failure}
         )
     return rows
@@ -85,6 +86,10 @@ def ratios_of(results: Sequence[Result], starts: Sequence[Start]) -> dict[str, f
     own_start = later.pop(OURS, None)
     if own_start and later:
         ratios["first_round_vs_fastest_rival"] = min(later.values()) / own_start
+    memory = {start.contestant: start.later_peak_memory_bytes for start in starts if start.later_peak_memory_bytes}
+    own_memory = memory.pop(OURS, None)
+    if own_memory and memory:
+        ratios["later_peak_memory_over_leanest_rival_mb"] = (own_memory - min(memory.values())) / 1e6
     return ratios
 
 

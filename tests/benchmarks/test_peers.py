@@ -93,7 +93,11 @@ def results() -> list[Result]:
     ]
 
 
-STARTS = [Start("ours", 9.0, (2.0, 3.0, 2.0)), Start("flower", 8.0, (7.0, 9.0, 8.0)), Start("absent", failure="no")]
+STARTS = [
+    Start("ours", 9.0, (2.0, 3.0, 2.0), 400_000_000),
+    Start("flower", 8.0, (7.0, 9.0, 8.0), 330_000_000),
+    Start("absent", failure="no"),
+]
 
 
 def test_ratios_are_medians_over_repetitions_and_leave_out_who_failed():
@@ -108,6 +112,7 @@ def test_ratios_are_medians_over_repetitions_and_leave_out_who_failed():
             "W1_dp_overhead": 0.1,  # 1.1, 1.05, 1.2.
             "W1_peak_memory_over_leanest_rival_mb": 100.0,
             "first_round_vs_fastest_rival": 4.0,
+            "later_peak_memory_over_leanest_rival_mb": 70.0,
         }
     )
     assert ratios_of([], []) == {}
