@@ -215,6 +215,7 @@ class Running:
             assert process.stdin
             process.stdin.close()  # All at once, since they end together.
         ends = [json.loads(process.stdout.read()) for process in self._processes if process.stdout]
+        assert not any(process.wait() for process in self._processes), "a process did not end well"
         return ends[0] | {name: sum(end[name] for end in ends) for name in ("peak_bytes", "data_bytes")}
 
 

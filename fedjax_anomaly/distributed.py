@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,16 +56,23 @@ def joined(
         yield
         return
     _initialize(coordinator_address, num_processes, process_id, timeout_seconds)
-    leaving = threading.Lock()
-    threading.Thread(target=_leave_with_others, args=[leaving], daemon=True).start()
+    leaving, left = threading.Lock(), threading.Event()
+    watcher = threading.Thread(target=_leave_with_others, args=[leaving, left], daemon=True)
+    watcher.start()
+
+    def stop_watching() -> None:
+        leaving.acquire()  # Once the watcher has it, the process ends there.
+        left.set()
+        watcher.join()  # Else Python may end in the middle of its call, which aborts the process.
+
     try:
         yield
         meet()
     except BaseException as error:
-        leaving.acquire()  # Once the other thread has it, the process ends there.
+        stop_watching()
         _tell_others(error)
         raise
-    leaving.acquire()
+    stop_watching()
     jax.distributed.shutdown()
 
 
@@ -173,11 +179,10 @@ def _client() -> Any:
     return runtime.global_state.client
 
 
-def _leave_with_others(leaving: threading.Lock) -> None:
+def _leave_with_others(leaving: threading.Lock, left: threading.Event) -> None:
     """Looks for another process's failure, and ends this one then: its main thread may wait for ever."""
     client = _client()
-    while not leaving.locked():
-        time.sleep(_LOOK_SECONDS)
+    while not left.wait(_LOOK_SECONDS):
         try:
             message = client.key_value_try_get(_FAILURE)
         except jax.errors.JaxRuntimeError:  # There is none.
