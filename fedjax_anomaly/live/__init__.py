@@ -1,0 +1,1 @@
+"""A trained detector on live streams: events come from a source, are scored, and go to sinks."""

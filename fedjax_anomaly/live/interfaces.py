@@ -1,0 +1,88 @@
+"""What flows between the parts of the live detector, and what a source and a sink are."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from fedjax_anomaly.live.incidents import Incident
+
+
+class Record(NamedTuple):
+    """One event as a source read it.
+
+    Attributes:
+      position: where the source goes on after this record; what it counts is the source's own affair.
+      raw: the text as it came, for the dead-letter file.
+      fields: `stream`, `time` and the columns by name; None where the record could not be parsed.
+      error: why it could not be parsed.
+    """
+
+    position: int
+    raw: str
+    fields: dict[str, Any] | None
+    error: str | None = None
+
+
+class Source(Protocol):
+    """Where events come from. It buffers a bounded number of them; when that is full, whoever writes to it waits."""
+
+    def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
+        """At most `most` records as soon as there is one; [] when there is none in time, None after the last."""
+
+    def close(self) -> None:
+        """Takes in nothing more; what has been taken in can still be read."""
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A source that can be read again from where a process stopped that was killed."""
+
+    def bookmark(self, position: int) -> dict[str, Any]:
+        """What `seek` needs to go on after the record of this position, as JSON."""
+
+    def seek(self, bookmark: dict[str, Any]) -> None:
+        """Goes on where the bookmark was made."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScoredEvent:
+    """One event after the detector.
+
+    Attributes:
+      stream: its name.
+      client: whose model, encoding and calibration it was judged by.
+      time: of the event, in seconds.
+      position: of its record.
+      score: smoothed, as the threshold was set for.
+      threshold: of the stream at this event.
+      alarm: True where the score exceeds the threshold.
+      column_errors: Float[D], what each column added to the score before smoothing, times D.
+      latency_seconds: from when the source handed the event over to the decision.
+    """
+
+    stream: str
+    client: int
+    time: float
+    position: int
+    score: float
+    threshold: float
+    alarm: bool
+    column_errors: Float[np.ndarray, " D"]
+    latency_seconds: float = 0.0
+
+
+class Sink(Protocol):
+    """Where decisions go."""
+
+    def scored(self, events: Sequence[ScoredEvent]) -> None:
+        """Takes some events, each stream's in order."""
+
+    def incident(self, incident: "Incident") -> None:
+        """Takes an incident that has begun or ended."""
+
+    def close(self) -> None:
+        """Writes what is still held back."""
