@@ -19,11 +19,11 @@ import numpy as np
 from comparison import Method, Run, plan
 
 from fedjax_anomaly.baselines import NoAttacksError
+from fedjax_anomaly.command import stop_on_signals
 from fedjax_anomaly.config import Config, DatasetName
 from fedjax_anomaly.data.table import Dataset, Table
 from fedjax_anomaly.experiment import run_many
 from fedjax_anomaly.experiment.build import load_dataset
-from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.console import Console
 from fedjax_anomaly.reporting.logbook import read_metrics
 

@@ -21,9 +21,9 @@ import harness
 from comparison import METHODS, OURS, PRIVATE, SMOKE_TEST, Run
 
 from fedjax_anomaly.auditing import AuditSettings, audit_run
+from fedjax_anomaly.command import stop_on_signals
 from fedjax_anomaly.experiment import run_experiment
 from fedjax_anomaly.experiment.build import load_dataset
-from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.atomic import write_atomically
 
 DATASETS = ("nsl_kdd", "kddcup99", "unsw_nb15", "telemetry")

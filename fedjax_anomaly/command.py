@@ -1,11 +1,12 @@
-"""What every command does around its work: the devices, and errors and warnings of one line."""
+"""What every command does around its work: the devices, signals, and errors and warnings of one line."""
 
 import contextlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 import jax
 from absl import flags, logging
@@ -34,6 +35,27 @@ def carry_out(arguments: list[str], work: Callable[[], int]) -> int:
 def divide_cpu(host_devices: int) -> None:
     """Divides the CPU into so many devices, 0 for one per core; must come before JAX's first computation."""
     jax.config.update("jax_num_cpu_devices", host_devices or os.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request to stop in good order; a second one acts as usual."""
+    requested = False
+    previous: dict[signal.Signals, Any] = {}
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal requested
+        requested = True
+        for signum, old in previous.items():
+            signal.signal(signum, old)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, handler)
+    try:
+        yield lambda: requested
+    finally:
+        for signum, old in previous.items():
+            signal.signal(signum, old)
 
 
 @contextlib.contextmanager

@@ -565,9 +565,9 @@ _POSITIVE = (
 )
 
 
-def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
+def choices_of(field: dataclasses.Field, owner: type = Config) -> tuple[str, ...]:
     """The values that a setting may take, or () where any of its type will do."""
-    kind = typing.get_type_hints(Config)[field.name]
+    kind = typing.get_type_hints(owner)[field.name]
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 

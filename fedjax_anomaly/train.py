@@ -3,11 +3,10 @@
 from absl import app
 
 from fedjax_anomaly import distributed
-from fedjax_anomaly.command import carry_out, divide_cpu
+from fedjax_anomaly.command import carry_out, divide_cpu, stop_on_signals
 from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_flags import config_from_flags, define_flags
 from fedjax_anomaly.experiment import run_experiment, run_many
-from fedjax_anomaly.experiment.training import stop_on_signals
 from fedjax_anomaly.reporting.console import Console
 
 define_flags()

@@ -28,6 +28,8 @@ class Federation:
       train: normal windows to train on.
       validation: held-out normal training rows, for thresholds; `row` indexes `dataset.train`.
       test: all test rows; `row` indexes `dataset.test`.
+      validation_runs: Int[L], a number that changes where a row of `validation` does not continue the one before it.
+      test_runs: Int[L], the same for `test`.
       window_length: T, rows per window.
       encoding_upload_bytes: what the clients send, in all, for the encoding to be fitted.
     """
@@ -39,6 +41,8 @@ class Federation:
     train: ClientData
     validation: RowSet
     test: RowSet
+    validation_runs: np.ndarray
+    test_runs: np.ndarray
     window_length: int
     encoding_upload_bytes: int
 
@@ -149,7 +153,7 @@ def federate(
         )
     names = _client_names(dataset, train_client, num_clients)
     train = _training_windows(dataset.train, names, encoders, clients, window_length, window_stride, min_windows)
-    validation = _rows_to_score(
+    validation, validation_runs = _rows_to_score(
         dataset.train,
         encoders,
         [_held_out(c, window_length, whole_windows=encoding_noise is not None) for c in clients],
@@ -163,7 +167,7 @@ def federate(
             "give a larger --validation_fraction, a shorter --window_length, or more data."
         )
     test_rows = [np.flatnonzero(test_client == c) for c in range(num_clients)]
-    test = _rows_to_score(
+    test, test_runs = _rows_to_score(
         dataset.test,
         encoders,
         [(rows, client_runs(dataset, dataset.test, rows)) for rows in test_rows],
@@ -172,7 +176,17 @@ def federate(
         pad=True,
     )
     return Federation(
-        dataset, train_client, test_client, encoders, train, validation, test, window_length, upload_bytes
+        dataset,
+        train_client,
+        test_client,
+        encoders,
+        train,
+        validation,
+        test,
+        validation_runs,
+        test_runs,
+        window_length,
+        upload_bytes,
     )
 
 
@@ -285,9 +299,9 @@ def _rows_to_score(
     stride: int,
     *,
     pad: bool,
-) -> RowSet:
-    """Joins the clients' rows; with `pad` short runs are padded to a window, else they are left out."""
-    series_rows, starts, owners, kept = [], [], [], []
+) -> tuple[RowSet, np.ndarray]:
+    """Joins the clients' rows; with `pad` short runs are padded to a window, else they are left out. And their runs."""
+    series_rows, starts, owners, kept, breaks = [], [], [], [], []
     offset = 0
     for client, (rows, runs) in enumerate(clients):
         if pad:
@@ -301,10 +315,12 @@ def _rows_to_score(
         series_rows.append(encoders[client].transform(table.take(rows[order])))
         kept.append(np.where(repeated, -1, rows[order]))
         owners.append(np.full(len(order), client))
+        breaks.append(np.diff(runs[order], prepend=-1) != 0)
         offset += len(order)
-    return RowSet(
+    joined = RowSet(
         np.concatenate(series_rows),
         np.concatenate(starts).astype(np.int32),
         np.concatenate(owners).astype(np.int32),
         np.concatenate(kept),
     )
+    return joined, run_numbers(np.concatenate(breaks))

@@ -22,7 +22,7 @@ def quantile_threshold(scores: Float[np.ndarray, " N"], quantile: float) -> floa
     """
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"threshold_quantile={quantile} must lie in (0, 1).")
-    _check_enough(scores, _needed("quantile", quantile))
+    _check_enough(scores, scores_needed("quantile", quantile))
     return float(np.quantile(scores, quantile))
 
 
@@ -46,7 +46,7 @@ def conformal_threshold(scores: Float[np.ndarray, " N"], target_fpr: float) -> f
     """
     if not 0.0 < target_fpr < 1.0:
         raise ValueError(f"target_fpr={target_fpr} must lie in (0, 1).")
-    _check_enough(scores, _needed("conformal", target_fpr))
+    _check_enough(scores, scores_needed("conformal", target_fpr))
     return float(np.sort(scores)[_conformal_rank(len(scores), target_fpr) - 1])
 
 
@@ -64,7 +64,7 @@ def deviation_threshold(scores: Float[np.ndarray, " N"], deviations: float = THR
     """
     if not 0.0 < deviations < math.inf:
         raise ValueError(f"deviations={deviations} must be positive and finite.")
-    _check_enough(scores, _needed("mean_3sigma", deviations))
+    _check_enough(scores, scores_needed("mean_3sigma", deviations))
     values = np.asarray(scores, np.float64)
     return float(values.mean() + deviations * values.std(ddof=1))
 
@@ -95,7 +95,7 @@ def client_thresholds(
     """
     compute = _RULES[rule]
     thresholds = np.full(len(cluster), compute(scores, level))
-    needed = _needed(rule, level)
+    needed = scores_needed(rule, level)
     cluster_of_score = cluster[client]
     if scope != "global":
         for k in np.unique(cluster):
@@ -125,7 +125,7 @@ def borrows_threshold(
     if scope == "global":
         return np.zeros(len(cluster), bool)
     group = cluster if scope == "cluster" else np.arange(len(cluster))
-    return np.bincount(group[client], minlength=int(group.max()) + 1)[group] < _needed(rule, level)
+    return np.bincount(group[client], minlength=int(group.max()) + 1)[group] < scores_needed(rule, level)
 
 
 _RULES: dict[ThresholdRule, Callable[[np.ndarray, float], float]] = {
@@ -140,8 +140,8 @@ def _conformal_rank(count: int, target_fpr: float) -> int:
     return math.ceil((count + 1) * (1.0 - target_fpr) - 1e-9)
 
 
-def _needed(rule: ThresholdRule, level: float) -> int:
-    """Least number of scores: enough for the tail probability, or for a standard deviation."""
+def scores_needed(rule: ThresholdRule, level: float) -> int:
+    """The least number of scores for a rule: enough for the tail probability, or for a standard deviation."""
     if rule == "mean_3sigma":
         return 2
     tail = 1.0 - level if rule == "quantile" else level

@@ -40,8 +40,9 @@ from fedjax_anomaly.federated.local_noise import locally_private
 from fedjax_anomaly.federated.local_training import local_training
 from fedjax_anomaly.federated.parallel import ClientMap, client_map, clients_mesh
 from fedjax_anomaly.federated.private_local_training import private_local_training
-from fedjax_anomaly.models.dense_autoencoder import dense_autoencoder
-from fedjax_anomaly.models.lstm_autoencoder import Autoencoder, features_of_columns, lstm_autoencoder
+from fedjax_anomaly.models.autoencoder import Autoencoder
+from fedjax_anomaly.models.choice import model_named
+from fedjax_anomaly.models.lstm_autoencoder import features_of_columns
 from fedjax_anomaly.privacy import mechanisms
 from fedjax_anomaly.types import ClientData
 
@@ -283,20 +284,24 @@ def _federation(
 
 
 def _model(config: Config, federation: Federation) -> Autoencoder:
-    encoder = federation.encoder
-    groups = federation.dataset.feature_groups
     settings: dict[str, Any] = {
         name: getattr(config, name)
         for name in ("hidden_size", "latent_size", "num_layers", "input_masking", "matmul_dtype")
     }
-    if config.model == "dense_autoencoder":
-        return dense_autoencoder(encoder.layout, window_length=federation.window_length, **settings)
-    return lstm_autoencoder(
-        encoder.layout,
+    return model_named(
+        config.model,
+        federation.encoder.layout,
+        window_length=federation.window_length,
         latent_per=config.latent_per,
-        feature_groups=None if groups is None else features_of_columns(encoder.layout, encoder.column_names, groups),
+        feature_groups=feature_groups(federation),
         **settings,
     )
+
+
+def feature_groups(federation: Federation) -> tuple[tuple[int, ...], ...] | None:
+    """The encoded features of each of the data set's groups of columns, where it has any."""
+    groups, encoder = federation.dataset.feature_groups, federation.encoder
+    return None if groups is None else features_of_columns(encoder.layout, encoder.column_names, groups)
 
 
 def _assignment(config: Config, num_clients: int, summaries: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjax_anomaly import trees
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod, fit, row_scores
+from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.clients import Federation
 from fedjax_anomaly.data.heterogeneity import MEASURE, heterogeneity
 from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
@@ -108,14 +109,19 @@ def _thresholds(
         num_scores = np.bincount(client, minlength=len(cluster))
         thresholds = search.thresholds(scores, client, cluster, threshold_rng(config))
         return thresholds, search.borrows(num_scores, cluster), scores
-    level = {
+    level = threshold_level(config)
+    thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
+    borrows = borrows_threshold(config.threshold, level, config.threshold_scope, client, cluster)
+    return thresholds, borrows, scores
+
+
+def threshold_level(config: Config) -> float:
+    """The level of the rule that sets thresholds, see `client_thresholds`."""
+    return {
         "quantile": config.threshold_quantile,
         "conformal": config.target_fpr,
         "mean_3sigma": THREE_SIGMA,
     }[config.threshold]
-    thresholds = client_thresholds(config.threshold, level, config.threshold_scope, scores, client, cluster)
-    borrows = borrows_threshold(config.threshold, level, config.threshold_scope, client, cluster)
-    return thresholds, borrows, scores
 
 
 def score_test_rows(experiment: Experiment, detector: Detector, rows: RowSet | None = None) -> ScoredRows:

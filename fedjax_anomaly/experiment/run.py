@@ -15,6 +15,7 @@ from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.experiment import outcome, privacy_ledger
 from fedjax_anomaly.experiment.build import Experiment, build
+from fedjax_anomaly.experiment.bundle import make_bundle
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
 from fedjax_anomaly.experiment.outputs import environment, open_output_dir
 from fedjax_anomaly.experiment.processes import check_shared
@@ -22,6 +23,7 @@ from fedjax_anomaly.experiment.scores import write_scores
 from fedjax_anomaly.experiment.secure import server_sees
 from fedjax_anomaly.experiment.training import Progress, Trained, train
 from fedjax_anomaly.federated.algorithm import FederatedState
+from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.reporting.logbook import Logbook, read_metrics
 from fedjax_anomaly.reporting.report import write_report
@@ -152,6 +154,8 @@ def _conclude(
     )
     write_scores(directory / "scores.csv", experiment.federation, test_rows, detector.thresholds)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    if (bundle := make_bundle(experiment, detector)) is not None:
+        write_bundle(directory, bundle)
     privacy_ledger.write_ledger(directory / "privacy.json", result["privacy"])
     figures = pictures.draw_figures(experiment, detector, test_rows, history, result, directory / "figures")
     write_report(

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -231,24 +230,3 @@ def check_finite(records: list[dict[str, Any]], last_good: int, checkpoint_dir: 
                 f"the loss is not finite in round {record['round']} (train {record['train_loss']:.3g}, validation "
                 f"{record['validation_loss']:.3g}); give a smaller --learning_rate or --server_learning_rate.{kept}"
             )
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the chunk; a second one acts as usual."""
-    requested = False
-    previous: dict[signal.Signals, Any] = {}
-
-    def handler(number: int, frame: Any) -> None:
-        nonlocal requested
-        requested = True
-        for signum, old in previous.items():
-            signal.signal(signum, old)
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        previous[signum] = signal.signal(signum, handler)
-    try:
-        yield lambda: requested
-    finally:
-        for signum, old in previous.items():
-            signal.signal(signum, old)

@@ -1,6 +1,5 @@
 """What flows between the parts of the live detector, and what a source and a sink are."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -48,8 +47,7 @@ class Replayable(Protocol):
         """Goes on where the bookmark was made."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScoredEvent:
+class ScoredEvent(NamedTuple):
     """One event after the detector.
 
     Attributes:
@@ -60,7 +58,7 @@ class ScoredEvent:
       score: smoothed, as the threshold was set for.
       threshold: of the stream at this event.
       alarm: True where the score exceeds the threshold.
-      column_errors: Float[D], what each column added to the score before smoothing, times D.
+      column_errors: Float[D], the error of each column of the row, before smoothing.
       latency_seconds: from when the source handed the event over to the decision.
     """
 

@@ -5,7 +5,7 @@ import pytest
 
 from fedjax_anomaly.detection.anomaly_score import mean_score, pvalue_score
 from fedjax_anomaly.detection.sampling import sample_windows
-from fedjax_anomaly.detection.scoring import mean_over_windows, row_errors
+from fedjax_anomaly.detection.scoring import ending_row_errors, mean_over_windows, row_errors
 from fedjax_anomaly.types import RowSet
 
 LENGTH = 3
@@ -43,6 +43,22 @@ def test_row_errors_equal_a_plain_loop_over_windows(stride):
             seen[start + t].append(scale * rows.series[start + t] ** 2 * (t + 1))
     expected = np.stack([np.mean(errors, axis=0) for errors in seen])
     np.testing.assert_allclose(row_errors(column_errors, PARAMS, CLUSTER, rows, LENGTH), expected, rtol=1e-5)
+
+
+def test_ending_row_errors_equal_a_plain_loop_over_rows():
+    """By a model whose errors depend on the whole window; client 0 has two series."""
+    rows, series = row_set(), np.repeat([0, 1, 2, 3], [3, 4, 4, 5])
+
+    def summed_errors(params, windows):
+        return params["scale"] * jnp.cumsum(windows, axis=1)
+
+    expected = np.zeros_like(rows.series)
+    for i in range(len(series)):
+        first = list(series).index(series[i])
+        window = [rows.series[max(first, i - back)] for back in range(LENGTH)]
+        expected[i] = [1.0, 10.0][CLUSTER[rows.client[i]]] * np.sum(window, axis=0)
+    errors = ending_row_errors(summed_errors, PARAMS, CLUSTER, rows, series, LENGTH)
+    np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
 def test_more_windows_than_one_chunk_are_scored(monkeypatch):

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from fedjax_anomaly.command import stop_on_signals
 from fedjax_anomaly.experiment import Diverged, build, train
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
-from fedjax_anomaly.experiment.training import stop_on_signals
 
 
 def assert_identical(left, right):

@@ -1,0 +1,338 @@
+"""From records to events: every record either becomes an event of a known stream, in order, or is rejected by name.
+
+| what comes | what becomes of it |
+|---|---|
+| text that cannot be parsed | rejected, `unreadable` |
+| no stream, or one of no known client | rejected, `unknown_stream` |
+| a stream more than there is room for | rejected, `too_many_streams` |
+| a column is missing or null | rejected, `missing_field` |
+| further fields | not used; the event counts under `extra_fields` |
+| text or a structure where a number belongs | rejected, `not_a_number` |
+| NaN, infinity, or a number that float32 cannot hold | rejected, `not_finite` |
+| a category that training did not know | scored, in the bucket for rare and unknown ones |
+| no time, where the model knows its step in time, or one that is none | rejected, `bad_time` |
+| a time further ahead of the clock than is allowed | rejected, `future` |
+| a time that one of the stream's last T events had | rejected, `duplicate` |
+| a time before the stream's last one: late, out of order | rejected, `late` |
+| more than 1.5 steps since the stream's last time: a gap | scored; the window and the smoothing begin anew |
+
+Where training had no times (`capture` order, or none) an event needs no time: its place is that of its arrival.
+"""
+
+import datetime
+import time as clock
+from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fedjax_anomaly.data.differences import CHANGE_OF
+from fedjax_anomaly.data.encoding import signed_log1p
+from fedjax_anomaly.live.bundle import Bundle
+from fedjax_anomaly.live.interfaces import Record
+
+Reason = Literal[
+    "unreadable",
+    "unknown_stream",
+    "too_many_streams",
+    "missing_field",
+    "not_a_number",
+    "not_finite",
+    "bad_time",
+    "future",
+    "duplicate",
+    "late",
+]
+
+GAP_STEPS = 1.5
+"""Steps in time after which rows do not belong to one window, as in training (`data.clients`)."""
+
+
+class Rejected(NamedTuple):
+    """A record that is not scored, and why."""
+
+    record: Record
+    reason: Reason
+    detail: str
+
+
+class Events(NamedTuple):
+    """Accepted events in the order of their records.
+
+    Attributes:
+      slot: Int[B], the number of each event's stream.
+      client: Int[B], whose model and encoding it has.
+      row: Float[B, F], encoded.
+      restart: Bool[B], see `detection.streaming.Event`.
+      time: Float[B], in seconds.
+      position: of each event's record.
+    """
+
+    slot: Int[np.ndarray, " B"]
+    client: Int[np.ndarray, " B"]
+    row: Float[np.ndarray, "B F"]
+    restart: Bool[np.ndarray, " B"]
+    time: Float[np.ndarray, " B"]
+    position: list[int]
+
+
+class Intake:
+    """Checks and encodes records; remembers of each stream what that needs."""
+
+    def __init__(self, bundle: Bundle, *, max_streams: int, max_future_seconds: float = 0.0) -> None:
+        """A stream is named after its client, or `CLIENT/ANYTHING` where a client has several.
+
+        Args:
+          bundle: the trained detector.
+          max_streams: for how many there is room, at least the number of clients.
+          max_future_seconds: how far ahead of this machine's clock an event may be; 0 does not look.
+
+        Raises:
+          ValueError: when there is not room for a stream of each client.
+        """
+        if max_streams < bundle.num_clients:
+            raise ValueError(
+                f"max_streams={max_streams} is less than the {bundle.num_clients} clients; give room for one stream of "
+                "each."
+            )
+        self._client_of = {str(c): c for c in range(bundle.num_clients)} | {
+            name: c for c, name in enumerate(bundle.client_names)
+        }
+        self._encoding = _Encoding(bundle)
+        self._fields = self._encoding.fields
+        self._expected = {*self._fields, "stream", "time"}
+        self._get = itemgetter(*self._fields) if len(self._fields) > 1 else lambda fields: (fields[self._fields[0]],)
+        self._most_seconds = GAP_STEPS * bundle.step_seconds
+        self._needs_time = ~np.isnan(bundle.step_seconds)
+        self._max_streams, self._max_future_seconds = max_streams, max_future_seconds
+        self._window_length = bundle.window_length
+        self._slot_of: dict[str, int] = {}
+        self.names: list[str] = []
+        self.clients: list[int] = []
+        self._times: list[deque[float]] = []
+        self.extra_fields = 0
+
+    def take(self, records: Sequence[Record]) -> tuple[Events, list[Rejected]]:
+        """Checks and encodes records, in their order; together they come out as many as went in."""
+        kept: list[tuple[Record, str, int, tuple]] = []
+        rejected: list[Rejected] = []
+        for record in records:
+            if record.fields is None:
+                rejected.append(Rejected(record, "unreadable", record.error or ""))
+                continue
+            stream = record.fields.get("stream")
+            client = self._client(stream)
+            if client is None:
+                rejected.append(Rejected(record, "unknown_stream", f"{stream!r} is no client's name or number"))
+                continue
+            try:
+                values = self._get(record.fields)
+            except KeyError as missing:
+                rejected.append(Rejected(record, "missing_field", str(missing.args[0])))
+                continue
+            kept.append((record, str(stream), client, values))
+        kept, numeric, bad = self._encoding.numbers(kept)
+        rejected += bad
+        return self._in_order(kept, numeric, rejected)
+
+    def _client(self, stream: Any) -> int | None:
+        name = str(stream)
+        client = self._client_of.get(name)
+        return self._client_of.get(name.rpartition("/")[0]) if client is None else client
+
+    def _in_order(
+        self, kept: list[tuple[Record, str, int, tuple]], numeric: np.ndarray, rejected: list[Rejected]
+    ) -> tuple[Events, list[Rejected]]:
+        """Looks at times, one record after the other, and encodes those that are accepted."""
+        now = clock.time()
+        chosen, slots, clients, times, restarts, positions, categories = [], [], [], [], [], [], []
+        for index, (record, stream, client, values) in enumerate(kept):
+            time = _seconds(record.fields.get("time"), now, required=self._needs_time[client])  # type: ignore[union-attr]
+            slot = self._slot_of.get(stream)
+            problem = self._problem(time, slot, client, now, record)
+            if problem is not None:
+                rejected.append(problem)
+                continue
+            assert time is not None
+            if slot is None:
+                slot = self._open(stream, client)
+            seen = self._times[slot]
+            restarts.append(not seen or bool(time - seen[-1] > self._most_seconds[client]))
+            seen.append(time)
+            if len(record.fields) != len(self._expected) and set(record.fields) - self._expected:  # type: ignore[arg-type]
+                self.extra_fields += 1
+            chosen.append(index)
+            slots.append(slot)
+            clients.append(client)
+            times.append(time)
+            positions.append(record.position)
+            categories.append(values)
+        slot_array, client_array = np.array(slots, np.int32), np.array(clients, np.int32)
+        rows = self._encoding.rows(numeric[chosen], categories, slot_array, client_array)
+        events = Events(slot_array, client_array, rows, np.array(restarts, bool), np.array(times), positions)
+        return events, rejected
+
+    def _problem(
+        self, time: float | None, slot: int | None, client: int, now: float, record: Record
+    ) -> Rejected | None:
+        """Why an event's time keeps it from being scored, or None."""
+        if time is None:
+            given = record.fields.get("time")  # type: ignore[union-attr]
+            return Rejected(record, "bad_time", f"{given!r} is neither seconds nor an ISO 8601 time")
+        if self._max_future_seconds and time > now + self._max_future_seconds:
+            return Rejected(record, "future", f"{time - now:.0f} seconds ahead of the clock")
+        if slot is None:
+            full = len(self.names) >= self._max_streams
+            return Rejected(record, "too_many_streams", f"there is room for {self._max_streams}") if full else None
+        seen = self._times[slot]
+        if time > seen[-1] or not self._needs_time[client]:
+            return None
+        if time in seen:
+            return Rejected(record, "duplicate", "the stream has had an event of this time")
+        return Rejected(record, "late", f"{seen[-1] - time:g} seconds before the stream's last event")
+
+    def _open(self, stream: str, client: int) -> int:
+        slot = len(self.names)
+        self._slot_of[stream] = slot
+        self.names.append(stream)
+        self.clients.append(client)
+        self._times.append(deque(maxlen=self._window_length))
+        self._encoding.open(slot)
+        return slot
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What is remembered, the smaller part as JSON."""
+        times = np.full((len(self.names), self._window_length), np.nan)
+        for slot, seen in enumerate(self._times):
+            times[slot, : len(seen)] = seen
+        words = {"names": self.names, "clients": self.clients, "extra_fields": self.extra_fields}
+        return words, {"times": times, "before": self._encoding.before}
+
+    def restore(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Remembers what a snapshot holds, in place of everything else."""
+        self.names, self.clients, self.extra_fields = words["names"], words["clients"], words["extra_fields"]
+        self._slot_of = {name: slot for slot, name in enumerate(self.names)}
+        self._times = [deque(seen[~np.isnan(seen)], maxlen=self._window_length) for seen in arrays["times"]]
+        self._encoding.before = arrays["before"].copy()
+
+
+class _Encoding:
+    """The clients' encoders, for rows of several clients at once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        first = bundle.encoders[0]
+        self._mean = np.stack([encoder.mean for encoder in bundle.encoders])
+        self._deviation = np.stack([encoder.deviation for encoder in bundle.encoders])
+        self._clip, self._layout = first.clip, first.layout
+        num_numeric = first.layout.num_numeric
+        self._differences = bundle.differences
+        self._num_given = num_numeric // 2 if bundle.differences else num_numeric
+        self.fields = first.column_names[: self._num_given] + first.column_names[num_numeric:]
+        assert not any(name.startswith(CHANGE_OF) for name in self.fields) or not bundle.differences
+        self._bucket: list[dict[str, int]] = []
+        begin = num_numeric
+        self._rare = []
+        for vocabulary in first.vocabularies:
+            self._bucket.append({name: begin + b for b, name in enumerate(vocabulary)})
+            begin += len(vocabulary) + 1
+            self._rare.append(begin - 1)
+        self.before = np.zeros((0, self._num_given), np.float32)
+
+    def open(self, slot: int) -> None:
+        """Makes room for a stream."""
+        if self._differences and slot >= len(self.before):
+            more = np.full((max(16, len(self.before)), self._num_given), np.nan, np.float32)
+            self.before = np.concatenate([self.before, more])
+
+    def numbers(
+        self, kept: list[tuple[Record, str, int, tuple]]
+    ) -> tuple[list[tuple[Record, str, int, tuple]], np.ndarray, list[Rejected]]:
+        """The records whose numeric columns are numbers, these as Float32[B, P], and the others."""
+        count = self._num_given
+        try:
+            wide = np.array([values[:count] for *_, values in kept], np.float64)
+        except (ValueError, TypeError, OverflowError):
+            wide = np.zeros(())
+        if wide.shape != (len(kept), count):
+            cells = [[_number(value) for value in values[:count]] for *_, values in kept]
+            wide = np.array(cells, np.float64).reshape(len(kept), count)
+        with np.errstate(over="ignore"):
+            numeric = wide.astype(np.float32)
+        fine = np.isfinite(numeric).all(axis=1)
+        if fine.all() and not (len(self.fields) > count and any(None in values for *_, values in kept)):
+            return kept, numeric, []
+        rejected, index = [], []
+        for i, (record, _, _, values) in enumerate(kept):
+            if None in values or "" in values[:count]:
+                missing = [
+                    name for name, value in zip(self.fields, values, strict=True) if value is None or value == ""
+                ]
+                rejected.append(Rejected(record, "missing_field", ", ".join(missing)))
+            elif not fine[i]:
+                rejected.append(self._bad_number(record, values))
+            else:
+                index.append(i)
+        return [kept[i] for i in index], numeric[index], rejected
+
+    def _bad_number(self, record: Record, values: tuple) -> Rejected:
+        for name, value in zip(self.fields, values[: self._num_given], strict=False):
+            if not isinstance(value, (int, float, str)) or (isinstance(value, str) and not _is_number(value)):
+                return Rejected(record, "not_a_number", f"{name} is {value!r}")
+        bad = [n for n, v in zip(self.fields, values, strict=True) if not np.isfinite(np.float32(_number(v)))]
+        return Rejected(record, "not_finite", ", ".join(bad))
+
+    def rows(self, numeric: np.ndarray, values: list[tuple], slot: np.ndarray, client: np.ndarray) -> np.ndarray:
+        """Float32[B, F], encoded as `Encoder.transform` does."""
+        if self._differences:
+            numeric = np.concatenate([numeric, self._changes(numeric, slot)], axis=1)
+        encoded = np.zeros((len(values), self._layout.num_features), np.float32)
+        standardised = (signed_log1p(numeric.astype(np.float64)) - self._mean[client]) / self._deviation[client]
+        np.clip(standardised, -self._clip, self._clip, out=encoded[:, : self._layout.num_numeric], casting="same_kind")
+        for q, (bucket, rare) in enumerate(zip(self._bucket, self._rare, strict=True)):
+            column = [bucket.get(str(row[self._num_given + q]), rare) for row in values]
+            encoded[np.arange(len(values)), column] = 1.0
+        return encoded
+
+    def _changes(self, numeric: np.ndarray, slot: np.ndarray) -> np.ndarray:
+        """Since the stream's row before; 0 for its first."""
+        changes = np.zeros_like(numeric)
+        for i, s in enumerate(slot):
+            if not np.isnan(self.before[s, 0]):
+                changes[i] = numeric[i] - self.before[s]
+            self.before[s] = numeric[i]
+        return changes
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _seconds(value: Any, now: float, *, required: bool) -> float | None:
+    """A time in seconds: as given, from ISO 8601, or that of arrival where none is given and none is required."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if np.isfinite(value) else None
+    if value is None or value == "":
+        return None if required else now
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()

@@ -1,0 +1,103 @@
+"""Files of lines that only grow, and can be taken back to where they were when the state was stored."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedjax_anomaly.live.events import Rejected
+from fedjax_anomaly.live.interfaces import ScoredEvent
+
+if TYPE_CHECKING:
+    from fedjax_anomaly.live.incidents import Incident
+
+
+class GrowingFile:
+    """A file that is written at its end."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab")
+        self._end_last_line()
+
+    def _end_last_line(self) -> None:
+        """Takes away what a process that was killed left of a line."""
+        size = self._file.tell()
+        with self.path.open("rb") as written:
+            end = size
+            while end:
+                begin = max(0, end - 4096)
+                written.seek(begin)
+                line_end = written.read(end - begin).rfind(b"\n")
+                if line_end >= 0:
+                    end = begin + line_end + 1
+                    break
+                end = begin
+        if end < size:
+            self.truncate(end)
+
+    def write(self, lines: bytes) -> None:
+        """Adds lines."""
+        self._file.write(lines)
+
+    def position(self) -> int:
+        """Its length, after everything has been written to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def truncate(self, position: int) -> None:
+        """Takes away what was written after `position`."""
+        self._file.flush()
+        self._file.truncate(position)
+
+    def flush(self) -> None:
+        """Lets readers see what has been written."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Writes what is held back."""
+        self._file.close()
+
+
+class DeadLetters:
+    """The file of rejected records, a JSON line each: `reason`, `detail`, `position` and the `record` as it came."""
+
+    def __init__(self, file: GrowingFile) -> None:
+        self._file = file
+
+    def write(self, rejected: Sequence[Rejected]) -> None:
+        """Adds records."""
+        for record, reason, detail in rejected:
+            line = {"reason": reason, "detail": detail, "position": record.position, "record": record.raw}
+            self._file.write(json.dumps(line).encode() + b"\n")
+
+
+class ScoreLines:
+    """A sink that writes a JSON line for each scored event, or for alarms only."""
+
+    def __init__(self, file: GrowingFile, *, alarms_only: bool) -> None:
+        self._file, self._alarms_only = file, alarms_only
+
+    def scored(self, events: Sequence[ScoredEvent]) -> None:
+        """Adds lines."""
+        lines = [
+            f'{{"stream": {json.dumps(e.stream)}, "time": {e.time!r}, "score": {e.score!r}, '
+            f'"threshold": {_json_number(e.threshold)}, "alarm": {"true" if e.alarm else "false"}}}\n'
+            for e in events
+            if e.alarm or not self._alarms_only
+        ]
+        self._file.write("".join(lines).encode())
+
+    def incident(self, incident: "Incident") -> None:
+        """Incidents have a file of their own."""
+
+    def close(self) -> None:
+        """Leaves the file to whoever opened it."""
+
+
+def _json_number(value: float) -> str:
+    """JSON has no infinity, which a threshold may be."""
+    return repr(value) if abs(value) < float("inf") else "null"

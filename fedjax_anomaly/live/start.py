@@ -1,0 +1,99 @@
+"""From settings to a running detector: the only file of this folder that knows every part."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fedjax_anomaly.detection.threshold import conformal_threshold, deviation_threshold, quantile_threshold
+from fedjax_anomaly.live.bundle import Bundle, digest, read_bundle
+from fedjax_anomaly.live.engine import Engine
+from fedjax_anomaly.live.events import Intake
+from fedjax_anomaly.live.interfaces import Sink, Source
+from fedjax_anomaly.live.outputs import DeadLetters, GrowingFile, ScoreLines
+from fedjax_anomaly.live.scorer import Scorer
+from fedjax_anomaly.live.sources import FollowedFile, PipeSource
+
+if TYPE_CHECKING:
+    from fedjax_anomaly.config_live import LiveSettings
+
+_ROOM = 1024
+
+
+def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequence[Sink] = ()) -> Engine:
+    """Loads the detector, compiles it, and goes on where the last process on the same output folder stopped.
+
+    Args:
+      settings: all of them.
+      source: of the caller's own; None opens the one that the settings name.
+      sinks: of the caller's own, beside those that the settings ask for.
+
+    Returns:
+      The engine, ready to `run`.
+
+    Raises:
+      FileNotFoundError: when the run holds no detector, or the source is not there.
+      ValueError: for settings that do not fit the run, or a stored state of another detector.
+      OSError: when a file cannot be read or written.
+    """
+    bundle = read_bundle(settings.run)
+    source = open_source(settings) if source is None else source
+    max_streams = settings.max_streams or max(_ROOM, bundle.num_clients)
+    rule = run_rule(bundle)
+    intake = Intake(bundle, max_streams=max_streams, max_future_seconds=settings.max_future_seconds)
+    scorer = Scorer(bundle, rule, max_streams=max_streams, max_batch=settings.max_batch)
+    output = Path(settings.output)
+    files = [GrowingFile(output / "dead_letters.jsonl")]
+    own_sinks: list[Sink] = list(sinks)
+    if settings.write_scores != "none":
+        files.append(GrowingFile(output / "scores.jsonl"))
+        own_sinks.append(ScoreLines(files[-1], alarms_only=settings.write_scores == "alarms"))
+    return Engine(
+        source,
+        intake,
+        scorer,
+        own_sinks,
+        DeadLetters(files[0]),
+        state_path=output / "state.npz",
+        identity=_identity(settings),
+        files=files,
+        max_batch=settings.max_batch,
+        snapshot_seconds=settings.snapshot_seconds,
+    )
+
+
+def open_source(settings: "LiveSettings") -> Source:
+    """The source that the settings name.
+
+    Raises:
+      OSError: when it cannot be read.
+    """
+    if settings.source == "-":
+        return PipeSource(sys.stdin.fileno(), settings.input_format)
+    return FollowedFile(settings.source, settings.input_format, follow=settings.follow)
+
+
+def run_rule(bundle: Bundle) -> AlarmRule:
+    """The threshold rule of the run itself."""
+    compute = {"quantile": quantile_threshold, "conformal": conformal_threshold, "mean_3sigma": deviation_threshold}
+
+    def init(scores: np.ndarray) -> np.ndarray:
+        return np.float32(compute[bundle.threshold](scores, bundle.threshold_level))
+
+    return AlarmRule(init, lambda threshold, score: (threshold, threshold, score > threshold))
+
+
+class AlarmRule(NamedTuple):
+    """TODO from alarms."""
+
+    init: Any
+    step: Any
+
+
+def _identity(settings: "LiveSettings") -> str:
+    """Of what a stored state belongs to: the detector and the source."""
+    return hashlib.sha256(json.dumps([digest(settings.run), settings.source]).encode()).hexdigest()
