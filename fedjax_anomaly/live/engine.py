@@ -1,4 +1,4 @@
-"""The loop of the live detector: read, check, score, hand on, and store the state so that nothing is lost or doubled."""
+"""The loop of the live detector: read, check, score, hand on, and store the state so that none is lost or doubled."""
 
 import dataclasses
 import io

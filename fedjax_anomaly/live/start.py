@@ -77,6 +77,13 @@ def open_source(settings: "LiveSettings") -> Source:
     return FollowedFile(settings.source, settings.input_format, follow=settings.follow)
 
 
+class AlarmRule(NamedTuple):
+    """TODO from alarms."""
+
+    init: Any
+    step: Any
+
+
 def run_rule(bundle: Bundle) -> AlarmRule:
     """The threshold rule of the run itself."""
     compute = {"quantile": quantile_threshold, "conformal": conformal_threshold, "mean_3sigma": deviation_threshold}
@@ -85,13 +92,6 @@ def run_rule(bundle: Bundle) -> AlarmRule:
         return np.float32(compute[bundle.threshold](scores, bundle.threshold_level))
 
     return AlarmRule(init, lambda threshold, score: (threshold, threshold, score > threshold))
-
-
-class AlarmRule(NamedTuple):
-    """TODO from alarms."""
-
-    init: Any
-    step: Any
 
 
 def _identity(settings: "LiveSettings") -> str:
