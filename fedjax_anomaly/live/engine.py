@@ -91,6 +91,20 @@ class Engine:
         Returns:
           What has become of the records since the first start.
         """
+        try:
+            self._loop(stop_requested)
+            self.snapshot()
+        finally:
+            self.close()
+        return self.counts
+
+    def close(self) -> None:
+        """Closes source, sinks and files; `run` does so at its end."""
+        self._source.close()
+        for part in (*self._sinks, *self._files.values()):
+            part.close()
+
+    def _loop(self, stop_requested: Callable[[], bool]) -> None:
         under_way: _UnderWay | None = None
         closed = False
         while True:
@@ -113,8 +127,6 @@ class Engine:
                 self._rest()
         if under_way is not None:
             self._finish(under_way)
-        self.snapshot()
-        return self.counts
 
     def _rest(self) -> None:
         """Nothing is under way: lines become visible, and the state is stored when it is time."""

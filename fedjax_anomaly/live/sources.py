@@ -181,6 +181,9 @@ class FollowedFile:
     def close(self) -> None:
         """See `Source`."""
         self._ended = True
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def bookmark(self, position: int) -> dict[str, Any]:
         """See `Replayable`."""
