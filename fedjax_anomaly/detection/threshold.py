@@ -93,7 +93,7 @@ def client_thresholds(
     Raises:
       ValueError: when there are too few scores even globally.
     """
-    compute = _RULES[rule]
+    compute = THRESHOLD_FUNCTIONS[rule]
     thresholds = np.full(len(cluster), compute(scores, level))
     needed = scores_needed(rule, level)
     cluster_of_score = cluster[client]
@@ -128,11 +128,12 @@ def borrows_threshold(
     return np.bincount(group[client], minlength=int(group.max()) + 1)[group] < scores_needed(rule, level)
 
 
-_RULES: dict[ThresholdRule, Callable[[np.ndarray, float], float]] = {
+THRESHOLD_FUNCTIONS: dict[ThresholdRule, Callable[[np.ndarray, float], float]] = {
     "quantile": quantile_threshold,
     "conformal": conformal_threshold,
     "mean_3sigma": deviation_threshold,
 }
+"""By the name of the rule; the second argument is its level, see `client_thresholds`."""
 
 
 def _conformal_rank(count: int, target_fpr: float) -> int:
