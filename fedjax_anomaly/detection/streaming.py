@@ -6,30 +6,19 @@ stream, goes through the model at once.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from fedjax_anomaly.detection.alarm_rules import AlarmRule
 from fedjax_anomaly.detection.scoring import ColumnErrors
 from fedjax_anomaly.types import PyTree
 
 StreamScore = Callable[[Float[Array, " D"]], Float[Array, ""]]
 """The column errors of one row -> its score, compiled."""
-
-
-class Rule(Protocol):
-    """What judges scores; see `alarm_rules.AlarmRule`."""
-
-    @property
-    def init(self) -> Callable[[Float[np.ndarray, " N"]], PyTree]:
-        """Scores of held-out normal rows -> the rule's state, on the host."""
-
-    @property
-    def step(self) -> Callable[[PyTree, Float[Array, ""]], tuple[PyTree, Float[Array, ""], Bool[Array, ""]]]:
-        """(state, score) -> (state, threshold, alarm)."""
 
 
 class Event(NamedTuple):
@@ -96,7 +85,7 @@ class StreamingDetector(NamedTuple):
 def streaming_detector(
     column_errors: ColumnErrors,
     score: StreamScore,
-    rule: Rule,
+    rule: AlarmRule,
     *,
     window_length: int,
     num_features: int,

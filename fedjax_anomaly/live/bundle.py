@@ -13,7 +13,7 @@ import numpy as np
 from fedjax_anomaly.data.encoding import Encoder
 from fedjax_anomaly.detection.anomaly_score import ScoreRule
 from fedjax_anomaly.detection.streaming import StreamScore, mean_of_columns, pvalue_of_columns
-from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope, scores_needed
+from fedjax_anomaly.detection.threshold import ThresholdRule, ThresholdScope
 from fedjax_anomaly.models.autoencoder import Autoencoder
 from fedjax_anomaly.models.choice import model_named
 from fedjax_anomaly.reporting.atomic import write_atomically
@@ -87,16 +87,15 @@ class Bundle:
         """From the column errors of a row to its score, compiled."""
         return mean_of_columns() if self.score == "mean" else pvalue_of_columns(self.reference)
 
-    def calibration_of(self, client: int, least: int | None = None) -> np.ndarray:
+    def calibration_of(self, client: int, least: int) -> np.ndarray:
         """Float[N], the scores that a client's threshold is set from.
 
         They are those of the run's scope, or of the next wider one where these are too few.
 
         Args:
           client: its number.
-          least: how many are enough; None takes what the run's own rule needs.
+          least: how many are enough.
         """
-        least = scores_needed(self.threshold, self.threshold_level) if least is None else least
         own = {
             "client": self.calibration_client == client,
             "cluster": self.cluster[self.calibration_client] == self.cluster[client],

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_anomaly.compiler_options import compiler_options
-from fedjax_anomaly.detection.streaming import Decision, Event, Rule, StreamState, streaming_detector
+from fedjax_anomaly.detection.alarm_rules import AlarmRule
+from fedjax_anomaly.detection.streaming import Decision, Event, StreamState, streaming_detector
 from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.events import Events
 
@@ -44,7 +45,7 @@ class Scorer:
     A batch is divided by model and padded to one of a few sizes, each compiled once; a single event is not padded.
     """
 
-    def __init__(self, bundle: Bundle, rule: Rule, *, max_streams: int, max_batch: int) -> None:
+    def __init__(self, bundle: Bundle, rule: AlarmRule, *, max_streams: int, max_batch: int) -> None:
         """Places models and states on the device and compiles.
 
         Args:
@@ -70,7 +71,9 @@ class Scorer:
         ]
         self._sizes = batch_sizes(max_batch)
         self._spare = max_streams  # The slot that padding writes to.
-        self._initial = [self._detector.init(bundle.calibration_of(c)) for c in range(bundle.num_clients)]
+        self._initial = [
+            self._detector.init(bundle.calibration_of(c, rule.scores_needed)) for c in range(bundle.num_clients)
+        ]
         self._states: StreamState = jax.tree.map(
             lambda leaf: jnp.zeros((max_streams + 1, *np.shape(leaf)), np.asarray(leaf).dtype), self._initial[0]
         )

@@ -5,12 +5,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fedjax_anomaly.detection.threshold import conformal_threshold, deviation_threshold, quantile_threshold
-from fedjax_anomaly.live.bundle import Bundle, digest, read_bundle
+from fedjax_anomaly.detection.alarm_rules import constant_rule
+from fedjax_anomaly.live.bundle import digest, read_bundle
 from fedjax_anomaly.live.engine import Engine
 from fedjax_anomaly.live.events import Intake
 from fedjax_anomaly.live.interfaces import Sink, Source
@@ -43,7 +41,7 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
     bundle = read_bundle(settings.run)
     source = open_source(settings) if source is None else source
     max_streams = settings.max_streams or max(_ROOM, bundle.num_clients)
-    rule = run_rule(bundle)
+    rule = constant_rule(bundle.threshold, bundle.threshold_level)
     intake = Intake(bundle, max_streams=max_streams, max_future_seconds=settings.max_future_seconds)
     scorer = Scorer(bundle, rule, max_streams=max_streams, max_batch=settings.max_batch)
     output = Path(settings.output)
@@ -75,23 +73,6 @@ def open_source(settings: "LiveSettings") -> Source:
     if settings.source == "-":
         return PipeSource(sys.stdin.fileno(), settings.input_format)
     return FollowedFile(settings.source, settings.input_format, follow=settings.follow)
-
-
-class AlarmRule(NamedTuple):
-    """TODO from alarms."""
-
-    init: Any
-    step: Any
-
-
-def run_rule(bundle: Bundle) -> AlarmRule:
-    """The threshold rule of the run itself."""
-    compute = {"quantile": quantile_threshold, "conformal": conformal_threshold, "mean_3sigma": deviation_threshold}
-
-    def init(scores: np.ndarray) -> np.ndarray:
-        return np.float32(compute[bundle.threshold](scores, bundle.threshold_level))
-
-    return AlarmRule(init, lambda threshold, score: (threshold, threshold, score > threshold))
 
 
 def _identity(settings: "LiveSettings") -> str:
