@@ -272,16 +272,16 @@ class _Encoding:
                 ]
                 rejected.append(Rejected(record, "missing_field", ", ".join(missing)))
             elif not fine[i]:
-                rejected.append(self._bad_number(record, values))
+                rejected.append(self._bad_number(record, values, numeric[i]))
             else:
                 index.append(i)
         return [kept[i] for i in index], numeric[index], rejected
 
-    def _bad_number(self, record: Record, values: tuple) -> Rejected:
+    def _bad_number(self, record: Record, values: tuple, numbers: np.ndarray) -> Rejected:
         for name, value in zip(self.fields, values[: self._num_given], strict=False):
             if not isinstance(value, (int, float, str)) or (isinstance(value, str) and not _is_number(value)):
                 return Rejected(record, "not_a_number", f"{name} is {value!r}")
-        bad = [n for n, v in zip(self.fields, values, strict=True) if not np.isfinite(np.float32(_number(v)))]
+        bad = [name for name, number in zip(self.fields, numbers, strict=False) if not np.isfinite(number)]
         return Rejected(record, "not_finite", ", ".join(bad))
 
     def rows(self, numeric: np.ndarray, values: list[tuple], slot: np.ndarray, client: np.ndarray) -> np.ndarray:
@@ -323,16 +323,13 @@ def _is_number(text: str) -> bool:
 
 def _seconds(value: Any, now: float, *, required: bool) -> float | None:
     """A time in seconds: as given, from ISO 8601, or that of arrival where none is given and none is required."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if np.isfinite(value) else None
     if value is None or value == "":
         return None if required else now
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    if isinstance(value, str) and not _is_number(value):
+        try:
+            moment = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    seconds = np.nan if isinstance(value, bool) else _number(value)
+    return seconds if abs(seconds) < np.inf else None

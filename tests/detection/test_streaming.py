@@ -47,7 +47,7 @@ def by_hand():
     scores, thresholds = np.zeros(NUM_EVENTS), np.zeros(NUM_EVENTS)
     for s in range(STREAMS):
         window, raw, highest = [], [], CALIBRATION[s].max()
-        for i in np.flatnonzero(STREAM == s):
+        for i in np.flatnonzero(s == STREAM):
             if RESTART[i] or not window:
                 window, raw = [ROWS[i]] * LENGTH, []
             window = [*window[1:], ROWS[i]]

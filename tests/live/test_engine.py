@@ -1,0 +1,168 @@
+"""Nothing is lost, nothing is counted twice: at the end of a source, after SIGTERM, and after kill -9."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.live.bundle import write_bundle
+from fedjax_anomaly.live.sources import PipeSource
+from fedjax_anomaly.live.start import start
+from tests.live.fleet import Kept, in_time_order, lines, write_lines
+
+BAD = ["no JSON", '{"stream": "nobody"}', '{"stream": 0, "time": 0}']
+
+
+@pytest.fixture(scope="module")
+def texts(small):
+    """Lines of 560 events and, among them, 30 that are rejected."""
+    table = small[0].federation.dataset.test
+    texts = list(lines(table, in_time_order(table)))[:560]
+    for i in range(30):
+        texts.insert(19 * i, BAD[i % 3])
+    return texts
+
+
+@pytest.fixture
+def run_dir(bundle, tmp_path):
+    write_bundle(tmp_path, bundle)
+    return tmp_path
+
+
+def score_files(folder: Path) -> tuple[list[str], list[str], dict]:
+    scores, dead = ((folder / name).read_text().splitlines() for name in ("scores.jsonl", "dead_letters.jsonl"))
+    counts = json.loads((folder / "counts.json").read_text())
+    assert counts["read"] == counts["scored"] + sum(counts["rejected"].values())
+    assert counts["scored"] == len(scores)
+    assert sum(counts["rejected"].values()) == len(dead)
+    assert counts["alarms"] == sum(json.loads(line)["alarm"] for line in scores)
+    return scores, dead, counts
+
+
+def uninterrupted(run_dir: Path, texts: list[str]) -> tuple[list[str], list[str], dict]:
+    source = write_lines(run_dir / "whole.jsonl", texts)
+    settings = LiveSettings(
+        run=str(run_dir), source=str(source), follow=False, output_dir=str(run_dir / "whole"), max_batch=16
+    )
+    start(settings).run()
+    return score_files(run_dir / "whole")
+
+
+def close(mine: list[str], other: list[str]) -> None:
+    """The same events in the same order; scores in batches of other sizes differ by rounding."""
+    assert len(mine) == len(other)
+    for a, b in zip(map(json.loads, mine), map(json.loads, other), strict=True):
+        assert a.pop("score") == pytest.approx(b.pop("score"), rel=1e-5)
+        assert a == b
+
+
+def detect(run_dir: Path, **settings) -> subprocess.Popen:
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "fedjax_anomaly.detect", f"--run={run_dir}", "--max_batch=16", *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def wait_until(condition) -> None:
+    until = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < until, "nothing happened for a minute"
+        time.sleep(0.02)
+
+
+def num_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(run_dir, texts):
+    source, output = run_dir / "events.jsonl", run_dir / "live"
+    write_lines(source, texts[:200])
+    killed = detect(run_dir, source=source, snapshot_seconds=0.1)
+    wait_until(lambda: (output / "state.npz").exists() and num_lines(output / "scores.jsonl") > 150)
+    # More comes, and the kill falls anywhere between two stored states.
+    with source.open("a") as file:
+        for text in texts[200:400]:
+            file.write(f"{text}\n")
+            file.flush()
+            time.sleep(0.002)
+    killed.kill()
+    killed.communicate()
+    with (output / "scores.jsonl").open("a") as file:
+        file.write('{"stream": "half a li')
+    write_lines(source, texts)
+    restarted = detect(run_dir, source=source, snapshot_seconds=0.1)
+    wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
+    restarted.send_signal(signal.SIGTERM)
+    _, told = restarted.communicate(timeout=60)
+    assert restarted.returncode == 0, told
+    scores, dead, counts = score_files(output)
+    expected_scores, expected_dead, expected_counts = uninterrupted(run_dir, texts)
+    close(scores, expected_scores)
+    assert dead == expected_dead
+    assert counts == expected_counts
+    assert counts["read"] == len(texts)
+    assert f"{len(texts)} read = {counts['scored']} scored + " in told
+    assert {json.loads(line)["reason"] for line in dead} == {"unreadable", "unknown_stream", "missing_field"}
+
+
+def test_sigterm_on_a_pipe_scores_what_has_been_taken_in(run_dir, texts):
+    process = detect(run_dir, source="-")
+    process.stdin.write("".join(f"{text}\n" for text in texts[:100]))
+    process.stdin.flush()
+    wait_until(lambda: num_lines(run_dir / "live" / "scores.jsonl") > 0)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    assert process.returncode == 0
+    process.communicate()
+    *_, counts = score_files(run_dir / "live")
+    # The pipe's 64 KiB hold all of them, and one read of the source takes as much.
+    assert counts["read"] == 100
+
+
+def test_one_event_is_scored_at_once_and_a_stop_ends_the_run(run_dir, texts):
+    read, write = os.pipe()
+    sink, asked = Kept(), []
+
+    def stop() -> bool:
+        """Sends the next event once the last one is decided; asks to stop after the third."""
+        if len(sink.events) == len(asked):
+            if len(asked) == 3:
+                return True
+            asked.append(0)
+            os.write(write, f"{good[len(asked)]}\n".encode())
+        return False
+
+    good = [text for text in texts if text not in BAD]
+    settings = LiveSettings(run=str(run_dir), max_batch=2, write_scores="none")
+    counts = start(settings, PipeSource(read), [sink]).run(stop)
+    os.close(write)
+    os.close(read)
+    assert counts.scored == 3
+    assert max(event.latency_seconds for event in sink.events) < 0.1
+
+
+def test_a_state_of_another_detector_is_refused(run_dir, texts, bundle):
+    uninterrupted(run_dir, texts[:40])
+    write_bundle(run_dir, dataclasses.replace(bundle, thresholds=2.0 * bundle.thresholds))
+    live = LiveSettings(
+        run=str(run_dir), source=str(run_dir / "whole.jsonl"), output_dir=str(run_dir / "whole"), max_batch=2
+    )
+    with pytest.raises(ValueError, match="was written for another detector"):
+        start(live)
+
+
+def test_only_alarms_are_written_where_asked(run_dir, texts):
+    source = write_lines(run_dir / "events.jsonl", texts)
+    settings = LiveSettings(run=str(run_dir), source=str(source), follow=False, max_batch=16, write_scores="alarms")
+    counts = start(settings).run()
+    written = [json.loads(line) for line in (run_dir / "live" / "scores.jsonl").read_text().splitlines()]
+    assert len(written) == counts.alarms > 0
+    assert all(line["alarm"] and line["score"] > line["threshold"] for line in written)
+    assert np.isfinite([line["score"] for line in written]).all()
