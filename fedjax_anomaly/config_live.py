@@ -17,7 +17,9 @@ class LiveSettings:
 
     run: str = _option("", "Folder of the finished run whose models score.")
     source: str = _option("-", "Where events come from: - is standard input, anything else a file that is followed.")
-    input_format: Format = _option("auto", "Of the lines; auto takes JSON where the first one begins with a brace.")
+    input_format: Format = _option(
+        "auto", "Of the lines; auto goes by the file's suffix, or takes JSON where the first line begins with a brace."
+    )
     follow: bool = _option(True, "Waits for more at the end of a file; --nofollow ends there.")
     output_dir: str = _option(
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."

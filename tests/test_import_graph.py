@@ -24,14 +24,17 @@ MAY_IMPORT = {
     "config": {"config_privacy", "data", "detection"},
     "config_privacy": {"config"},
     "config_flags": {"config"},
+    "live": LEAVES | {"config_live", "data", "detection", "models", "reporting"},
+    "config_live": {"live"},
     "experiment": LEAVES
-    | {"baselines", "config", "data", "detection", "distributed", "federated", "models", "privacy", "reporting"},
+    | {"baselines", "config", "data", "detection", "distributed", "federated", "live", "models", "privacy", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),
     "distributed": {"types"},
     "compilation_cache": {"data"},
     "compiler_options": set(),
     "audit": {"auditing", "command", "compilation_cache"},
+    "detect": {"command", "compilation_cache", "config_flags", "config_live", "live"},
     "train": {"command", "compilation_cache", "config_flags", "distributed", "experiment", "reporting"},
     # What type checkers see; imported when first used.
     "__init__": {"config", "data", "detection", "distributed", "experiment", "federated", "models", "privacy"},

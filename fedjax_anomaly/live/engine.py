@@ -79,9 +79,13 @@ class Engine:
         self._max_batch, self._snapshot_seconds = max_batch, snapshot_seconds
         self._position = 0
         self.counts = Counts()
-        if state_path.exists():
-            self._restore()
-        self.snapshot()
+        try:
+            if state_path.exists():
+                self._restore()
+            self.snapshot()
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, stop_requested: Callable[[], bool] = lambda: False) -> Counts:
         """Runs until the source ends or a stop is requested; then what was taken in is scored, and the state is stored.

@@ -21,6 +21,7 @@ _READ_BYTES = 1 << 18
 _LONGEST_LINE = 1 << 20
 _POLL_SECONDS = 0.002
 _LOOK_SECONDS = 0.1
+_KIND_OF_SUFFIX: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -150,14 +151,15 @@ class FollowedFile:
 
         Args:
           path: of the file.
-          kind: of its lines.
+          kind: of its lines; auto goes by the suffix of the name, or else by the first line.
           follow: waits for more at its end; False ends there.
 
         Raises:
           OSError: when it cannot be read.
         """
-        self._path, self._kind, self._follow = Path(path), kind, follow
-        self._parser, self._lines = LineParser(kind), _Lines()
+        self._path, self._follow = Path(path), follow
+        self._kind: Format = _KIND_OF_SUFFIX.get(self._path.suffix, "auto") if kind == "auto" else kind
+        self._parser, self._lines = LineParser(self._kind), _Lines()
         self._bases: list[tuple[int, int]] = []  # The position at which each file began, and its inode.
         self._ended = False
         self._descriptor = -1

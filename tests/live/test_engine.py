@@ -64,10 +64,21 @@ def close(mine: list[str], other: list[str]) -> None:
         assert a == b
 
 
-def detect(run_dir: Path, **settings) -> subprocess.Popen:
-    flags = [f"--{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "fedjax_anomaly.detect", f"--run={run_dir}", "--max_batch=16", *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+@pytest.fixture
+def detect(run_dir):
+    """Starts the command; what still runs at the end of the test is killed."""
+    processes = []
+
+    def begin(**settings) -> subprocess.Popen:
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        command = [sys.executable, "-m", "fedjax_anomaly.detect", f"--run={run_dir}", "--max_batch=16", *flags]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def wait_until(condition) -> None:
@@ -81,10 +92,10 @@ def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(run_dir, texts):
+def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir, texts):
     source, output = run_dir / "events.jsonl", run_dir / "live"
     write_lines(source, texts[:200])
-    killed = detect(run_dir, source=source, snapshot_seconds=0.1)
+    killed = detect(source=source, snapshot_seconds=0.1)
     wait_until(lambda: (output / "state.npz").exists() and num_lines(output / "scores.jsonl") > 150)
     # More comes, and the kill falls anywhere between two stored states.
     with source.open("a") as file:
@@ -93,11 +104,11 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(run_dir, texts)
             file.flush()
             time.sleep(0.002)
     killed.kill()
-    killed.communicate()
+    killed.wait()
     with (output / "scores.jsonl").open("a") as file:
         file.write('{"stream": "half a li')
     write_lines(source, texts)
-    restarted = detect(run_dir, source=source, snapshot_seconds=0.1)
+    restarted = detect(source=source, snapshot_seconds=0.1)
     wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
     restarted.send_signal(signal.SIGTERM)
     _, told = restarted.communicate(timeout=60)
@@ -112,15 +123,14 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(run_dir, texts)
     assert {json.loads(line)["reason"] for line in dead} == {"unreadable", "unknown_stream", "missing_field"}
 
 
-def test_sigterm_on_a_pipe_scores_what_has_been_taken_in(run_dir, texts):
-    process = detect(run_dir, source="-")
-    process.stdin.write("".join(f"{text}\n" for text in texts[:100]))
+def test_sigterm_on_a_pipe_scores_what_has_been_taken_in(detect, run_dir, texts):
+    process = detect(source="-")
+    process.stdin.write("".join(f"{text}\n" for text in texts[1:101]))
     process.stdin.flush()
     wait_until(lambda: num_lines(run_dir / "live" / "scores.jsonl") > 0)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=60)
     assert process.returncode == 0
-    process.communicate()
     *_, counts = score_files(run_dir / "live")
     # The pipe's 64 KiB hold all of them, and one read of the source takes as much.
     assert counts["read"] == 100

@@ -11,7 +11,7 @@ from fedjax_anomaly.live.sources import FollowedFile, PipeSource
 def read_all(source, most=3):
     """Records until the source ends or, where it is followed, has nothing more."""
     records = []
-    while (part := source.read(most, 0.3)) is not None:
+    while (part := source.read(most, 0.15)) is not None:
         assert len(part) <= most
         if not part:
             break
