@@ -30,8 +30,8 @@ class Event(NamedTuple):
         row, and smoothing begins anew. The alarm rule goes on.
     """
 
-    row: Float[Array, " F"]
-    restart: Bool[Array, ""]
+    row: Float[Any, " F"]
+    restart: Bool[Any, ""]
 
 
 class StreamState(NamedTuple):
@@ -44,9 +44,9 @@ class StreamState(NamedTuple):
       rule: the alarm rule's state.
     """
 
-    window: Float[Array, "T F"]
-    recent: Float[Array, " M"]
-    num_rows: Int[Array, ""]
+    window: Float[Any, "T F"]
+    recent: Float[Any, " M"]
+    num_rows: Int[Any, ""]
     rule: PyTree
 
 

@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 
 from fedjax_anomaly.data.clients import Federation
-from fedjax_anomaly.detection.anomaly_score import mean_score, pvalue_score
+from fedjax_anomaly.detection.anomaly_score import Score, mean_score, pvalue_score
 from fedjax_anomaly.detection.scoring import ending_row_errors
 from fedjax_anomaly.detection.smoothing import causal_mean
 from fedjax_anomaly.detection.threshold import client_thresholds
@@ -32,10 +32,8 @@ def make_bundle(experiment: Experiment, detector: Detector) -> Bundle | None:
     errors = ending_row_errors(
         experiment.model.column_errors, detector.params, detector.cluster, rows, runs, federation.window_length
     )
-    client, reference, score = rows.client, errors[:0], mean_score
-    if config.score == "pvalue":
-        reference = errors[::2]
-        score = pvalue_score(reference)
+    client, reference = rows.client, errors[::2] if config.score == "pvalue" else errors[:0]
+    score: Score = pvalue_score(reference) if config.score == "pvalue" else mean_score
     scores = causal_mean(score(errors), runs, config.score_smoothing).astype(np.float32)
     if config.score == "pvalue":
         scores, client = scores[1::2], client[1::2]

@@ -105,8 +105,10 @@ class Engine:
     def close(self) -> None:
         """Closes source, sinks and files; `run` does so at its end."""
         self._source.close()
-        for part in (*self._sinks, *self._files.values()):
-            part.close()
+        for sink in self._sinks:
+            sink.close()
+        for file in self._files.values():
+            file.close()
 
     def _loop(self, stop_requested: Callable[[], bool]) -> None:
         under_way: _UnderWay | None = None
@@ -173,7 +175,7 @@ class Engine:
             decision.column_errors,
             strict=True,
         )
-        return [ScoredEvent(names[slot], *rest, latency) for slot, *rest in columns]
+        return [ScoredEvent._make((names[slot], *rest, latency)) for slot, *rest in columns]
 
     def snapshot(self) -> None:
         """Stores the state: counts, streams, the place in the source, and the lengths of the files."""

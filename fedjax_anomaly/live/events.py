@@ -261,7 +261,7 @@ class _Encoding:
             wide = np.array(cells, np.float64).reshape(len(kept), count)
         with np.errstate(over="ignore"):
             numeric = wide.astype(np.float32)
-        fine = np.isfinite(numeric).all(axis=1)
+        fine = np.asarray(np.isfinite(numeric).all(axis=1))
         if fine.all() and not (len(self.fields) > count and any(None in values for *_, values in kept)):
             return kept, numeric, []
         rejected, index = [], []
