@@ -17,8 +17,12 @@ import pytest
 
 from fedjax_anomaly import Config, data, run_experiment
 from fedjax_anomaly.auditing import AuditSettings
+from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.data.own_files import load_files
 from fedjax_anomaly.data.partition import Scheme
+from fedjax_anomaly.live.bundle import write_bundle
+from fedjax_anomaly.live.events import Reason
+from tests.live.fleet import in_time_order, lines, small_bundle, write_lines
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -214,11 +218,30 @@ def test_the_examples_of_scaling_train(capsys, monkeypatch):
         assert len(re.findall(r"\d\.\d+", capsys.readouterr().out)) == num_rounds
 
 
+def test_the_example_of_a_live_detector_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    experiment, bundle = small_bundle()
+    write_bundle("runs/fleet", bundle)
+    table = experiment.federation.dataset.test
+    write_lines(tmp_path / "events.jsonl", lines(table, in_time_order(table)))
+    names = run_block("live.md")
+    assert names["decision"].score.shape == (4,)
+    assert names["counts"].read == names["counts"].scored == len(table)
+    assert f"read={len(table)}, scored={len(table)}" in capsys.readouterr().out
+
+
+def test_every_reason_for_a_rejection_is_described():
+    listed = re.findall(r"^\| .* \| rejected, `(\w+)` \|$", (DOCS / "live.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(get_args(Reason))
+
+
 @pytest.mark.parametrize(
-    "document", ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md", "scaling.md"]
+    "document",
+    ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md", "scaling.md", "live.md"],
 )
 def test_every_flag_in_a_command_exists(document):
-    settings = {field.name for kind in (Config, AuditSettings) for field in dataclasses.fields(kind)} | {"run"}
+    kinds = (Config, AuditSettings, LiveSettings)
+    settings = {field.name for kind in kinds for field in dataclasses.fields(kind)} | {"run", "nofollow"}
     settings |= set(inspect.signature(data.load).parameters)
     text = re.sub(r"^#SBATCH .*$", "", (DOCS / document).read_text(), flags=re.MULTILINE)
     flags = set(re.findall(r"--(\w+)", text)) - {"flagfile", "config", "logdir", "quick"}

@@ -8,6 +8,7 @@ import pytest
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, run_experiment
 from fedjax_anomaly.experiment.outcome import calibrate, convergence_round, score_test_rows
+from fedjax_anomaly.live.bundle import read_bundle
 from fedjax_anomaly.reporting.logbook import read_metrics
 from tests import fleet
 from tests.experiment.conftest import SMALL
@@ -70,6 +71,18 @@ def test_everything_a_run_writes_is_there(outcome):
     assert figures | {"config.json", "environment.json", "metrics.jsonl", "report.html", "checkpoints/12"} <= names
     assert len(read_metrics(directory)) == 12
     assert json.loads((directory / "environment.json").read_text())["versions"]["jax"]
+
+
+def test_a_run_leaves_its_detector(outcome):
+    bundle = read_bundle(outcome[0].output_dir)
+    assert bundle.client_names == tuple(outcome[0].result["dataset"]["client_names"])
+    assert bundle.cluster.tolist() == outcome[0].result["clusters"]["assignment"]
+    jax.tree.map(np.testing.assert_array_equal, bundle.params, jax.device_get(outcome[0].state.params))
+    np.testing.assert_array_equal(bundle.step_seconds, np.full(4, 60.0))
+    # The thresholds are those of other scores of the same rows: near the run's own, and not the same.
+    own = [client["threshold"] for client in outcome[0].result["alarms"]["per_client"]]
+    np.testing.assert_allclose(bundle.thresholds, own, rtol=1.0)
+    assert not np.array_equal(bundle.thresholds, own)
 
 
 def test_the_stored_config_reproduces_the_run(outcome, small_dataset, tmp_path):

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from fedjax_anomaly.experiment.bundle import make_bundle
 from fedjax_anomaly.live.bundle import Bundle, read_bundle, write_bundle
+from tests.live.fleet import untrained
 
 
 def test_a_bundle_is_read_as_written(bundle, tmp_path):
@@ -43,6 +45,13 @@ def test_arrays_of_another_run_are_refused(bundle, tmp_path):
     (tmp_path / "one" / "detector" / "arrays.npz").write_bytes(arrays)
     with pytest.raises(ValueError, match="is not the file that settings.json was written for"):
         read_bundle(tmp_path / "one")
+
+
+def test_there_is_no_bundle_without_a_model_or_a_budget(small):
+    experiment, _ = small
+    assert make_bundle(experiment, dataclasses.replace(untrained(experiment), params=None)) is None
+    private = dataclasses.replace(experiment.config, dp_unit="example", dp_epsilon=8.0, dp_preprocessing="private")
+    assert make_bundle(dataclasses.replace(experiment, config=private), untrained(experiment)) is None
 
 
 @pytest.mark.parametrize(("scope", "least", "expected"), [("client", 2, 1), ("client", 3, 2), ("cluster", 9, 3)])
