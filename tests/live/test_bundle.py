@@ -50,7 +50,9 @@ def test_arrays_of_another_run_are_refused(bundle, tmp_path):
 def test_there_is_no_bundle_without_a_model_or_a_budget(small):
     experiment, _ = small
     assert make_bundle(experiment, dataclasses.replace(untrained(experiment), params=None)) is None
-    private = dataclasses.replace(experiment.config, dp_unit="example", dp_epsilon=8.0, dp_preprocessing="private")
+    private = dataclasses.replace(
+        experiment.config, clustering="similarity", dp_unit="example", dp_epsilon=8.0, dp_preprocessing="private"
+    )
     assert make_bundle(dataclasses.replace(experiment, config=private), untrained(experiment)) is None
 
 

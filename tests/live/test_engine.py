@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -123,17 +124,25 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir
     assert {json.loads(line)["reason"] for line in dead} == {"unreadable", "unknown_stream", "missing_field"}
 
 
-def test_sigterm_on_a_pipe_scores_what_has_been_taken_in(detect, run_dir, texts):
-    process = detect(source="-")
-    process.stdin.write("".join(f"{text}\n" for text in texts[1:101]))
-    process.stdin.flush()
-    wait_until(lambda: num_lines(run_dir / "live" / "scores.jsonl") > 0)
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    assert process.returncode == 0
-    *_, counts = score_files(run_dir / "live")
-    # The pipe's 64 KiB hold all of them, and one read of the source takes as much.
-    assert counts["read"] == 100
+def test_a_stop_scores_what_cannot_be_read_again_and_leaves_the_rest(run_dir, texts):
+    """Of 100 lines, 16 are read before the stop; the pipe's source has taken in the others as well."""
+    settings = LiveSettings(run=str(run_dir), source=str(write_lines(run_dir / "in.jsonl", texts[:100])), max_batch=16)
+
+    def stop_after_one_read() -> Callable[[], bool]:
+        answers = iter([False])
+        return lambda: next(answers, True)
+
+    read, write = os.pipe()
+    os.write(write, "".join(f"{text}\n" for text in texts[:100]).encode())
+    piped = dataclasses.replace(settings, source="-", output_dir=str(run_dir / "piped"))
+    assert start(piped, PipeSource(read, "jsonl")).run(stop_after_one_read()).read == 100
+    os.close(write)
+    os.close(read)
+    assert start(settings).run(stop_after_one_read()).read == 16
+    assert start(dataclasses.replace(settings, follow=False)).run().read == 100
+    (scores, _, counts), (piped_scores, _, piped_counts) = (score_files(run_dir / name) for name in ("live", "piped"))
+    close(scores, piped_scores)
+    assert counts == piped_counts
 
 
 def test_one_event_is_scored_at_once_and_a_stop_ends_the_run(run_dir, texts):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.data.nezha import load_nezha
 from fedjax_anomaly.data.smd import load_smd
 from fedjax_anomaly.detection.anomaly_score import mean_score, pvalue_score
 from fedjax_anomaly.detection.scoring import ending_row_errors
@@ -70,13 +71,28 @@ def test_live_scores_of_telemetry_are_those_of_the_batch(tmp_path, settings):
         assert event.threshold == pytest.approx(bundle.thresholds[event.client])
 
 
-def test_live_scores_of_real_machines_are_those_of_the_batch(tmp_path, real_data_dir):
-    dataset = load_smd(real_data_dir)
-    two = {}
+def two_machines(real_data_dir, folder):
+    """Machines 1-2 and 1-3 of SMD."""
+    for part in ("train", "test", "test_label"):
+        (folder / part).mkdir(parents=True)
+        for found in (real_data_dir / "smd" / "ServerMachineDataset" / part).glob("machine-1-[23].*"):
+            (folder / part / found.name).symlink_to(found)
+    return load_smd(folder)
+
+
+def nezha(real_data_dir, folder):
+    return load_nezha(real_data_dir)
+
+
+@pytest.mark.parametrize("load", [two_machines, nezha])
+def test_live_scores_of_real_rows_are_those_of_the_batch(tmp_path, real_data_dir, load):
+    """The first rows of the first two sources."""
+    dataset, two = load(real_data_dir, tmp_path / "raw"), {}
     for part, size in (("train", 600), ("test", 150)):
         table = getattr(dataset, part)
-        first = [np.flatnonzero(table.source.codes == code)[:size] for code in (0, 1)]
-        two[part] = table.take(np.concatenate(first))
-    experiment, bundle = small_bundle(dataclasses.replace(SMALL, num_clients=2), dataclasses.replace(dataset, **two))
+        two[part] = table.take(np.concatenate([np.flatnonzero(table.source.codes == code)[:size] for code in (0, 1)]))
+    experiment, bundle = small_bundle(
+        dataclasses.replace(SMALL, num_clients=2, score_smoothing=2), dataclasses.replace(dataset, **two)
+    )
     scores, _ = live_scores(bundle, two["test"], tmp_path)
     np.testing.assert_allclose(scores, batch_scores(experiment), rtol=2e-5, atol=1e-6)
