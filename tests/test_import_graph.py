@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "live": LEAVES | {"config_live", "data", "detection", "models", "reporting"},
     "config_live": {"live"},
     "experiment": LEAVES
-    | {"baselines", "config", "data", "detection", "distributed", "federated", "live", "models", "privacy", "reporting"},
+    | {"baselines", "config", "data", "detection", "distributed"}
+    | {"federated", "live", "models", "privacy", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),
     "distributed": {"types"},
