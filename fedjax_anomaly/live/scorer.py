@@ -127,7 +127,8 @@ class Scorer:
     def snapshot(self) -> dict[str, np.ndarray]:
         """The states of the open streams, as arrays."""
         leaves = jax.tree.leaves(self._states)
-        return {f"state/{i}": np.asarray(leaf[: self._opened]) for i, leaf in enumerate(leaves)}
+        # A slice on the device would be compiled for every number of streams; a view would keep it from being donated.
+        return {f"state/{i}": np.asarray(leaf)[: self._opened].copy() for i, leaf in enumerate(leaves)}
 
     def restore(self, arrays: dict[str, np.ndarray], num_streams: int) -> None:
         """Goes on from a snapshot.
