@@ -29,22 +29,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fedjax_anomaly.data.differences import CHANGE_OF
-from fedjax_anomaly.data.encoding import signed_log1p
 from fedjax_anomaly.live.bundle import Bundle
+from fedjax_anomaly.live.encoding import RowEncoding, ValueProblem, as_number
 from fedjax_anomaly.live.interfaces import Record
 
 Reason = Literal[
-    "unreadable",
-    "unknown_stream",
-    "too_many_streams",
-    "missing_field",
-    "not_a_number",
-    "not_finite",
-    "bad_time",
-    "future",
-    "duplicate",
-    "late",
+    ValueProblem, "unreadable", "unknown_stream", "too_many_streams", "bad_time", "future", "duplicate", "late"
 ]
 
 GAP_STEPS = 1.5
@@ -101,7 +91,7 @@ class Intake:
         self._client_of = {str(c): c for c in range(bundle.num_clients)} | {
             name: c for c, name in enumerate(bundle.client_names)
         }
-        self._encoding = _Encoding(bundle)
+        self._encoding = RowEncoding(bundle)
         self._fields = self._encoding.fields
         self._expected = {*self._fields, "stream", "time"}
         self._get = itemgetter(*self._fields) if len(self._fields) > 1 else lambda fields: (fields[self._fields[0]],)
@@ -134,8 +124,11 @@ class Intake:
                 rejected.append(Rejected(record, "missing_field", str(missing.args[0])))
                 continue
             kept.append((record, str(stream), client, values))
-        kept, numeric, bad = self._encoding.numbers(kept)
-        rejected += bad
+        numeric, problems = self._encoding.numbers([values for *_, values in kept])
+        if problems:
+            rejected += [Rejected(kept[i][0], reason, detail) for i, (reason, detail) in problems.items()]
+            good = [i for i in range(len(kept)) if i not in problems]
+            kept, numeric = [kept[i] for i in good], numeric[good]
         return self._in_order(kept, numeric, rejected)
 
     def _client(self, stream: Any) -> int | None:
@@ -171,7 +164,7 @@ class Intake:
             positions.append(record.position)
             categories.append(values)
         slot_array, client_array = np.array(slots, np.int32), np.array(clients, np.int32)
-        rows = self._encoding.rows(numeric[chosen], categories, slot_array, client_array)
+        rows = self._encoding.encode(numeric[chosen], categories, slot_array, client_array)
         events = Events(slot_array, client_array, rows, np.array(restarts, bool), np.array(times), positions)
         return events, rejected
 
@@ -219,117 +212,15 @@ class Intake:
         self._encoding.before = arrays["before"].copy()
 
 
-class _Encoding:
-    """The clients' encoders, for rows of several clients at once."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        first = bundle.encoders[0]
-        self._mean = np.stack([encoder.mean for encoder in bundle.encoders])
-        self._deviation = np.stack([encoder.deviation for encoder in bundle.encoders])
-        self._clip, self._layout = first.clip, first.layout
-        num_numeric = first.layout.num_numeric
-        self._differences = bundle.differences
-        self._num_given = num_numeric // 2 if bundle.differences else num_numeric
-        self.fields = first.column_names[: self._num_given] + first.column_names[num_numeric:]
-        assert not any(name.startswith(CHANGE_OF) for name in self.fields) or not bundle.differences
-        self._bucket: list[dict[str, int]] = []
-        begin = num_numeric
-        self._rare = []
-        for vocabulary in first.vocabularies:
-            self._bucket.append({name: begin + b for b, name in enumerate(vocabulary)})
-            begin += len(vocabulary) + 1
-            self._rare.append(begin - 1)
-        self.before = np.zeros((0, self._num_given), np.float32)
-
-    def open(self, slot: int) -> None:
-        """Makes room for a stream."""
-        if self._differences and slot >= len(self.before):
-            more = np.full((max(16, len(self.before)), self._num_given), np.nan, np.float32)
-            self.before = np.concatenate([self.before, more])
-
-    def numbers(
-        self, kept: list[tuple[Record, str, int, tuple]]
-    ) -> tuple[list[tuple[Record, str, int, tuple]], np.ndarray, list[Rejected]]:
-        """The records whose numeric columns are numbers, these as Float32[B, P], and the others."""
-        count = self._num_given
-        try:
-            wide = np.array([values[:count] for *_, values in kept], np.float64)
-        except (ValueError, TypeError, OverflowError):
-            wide = np.zeros(())
-        if wide.shape != (len(kept), count):
-            cells = [[_number(value) for value in values[:count]] for *_, values in kept]
-            wide = np.array(cells, np.float64).reshape(len(kept), count)
-        with np.errstate(over="ignore"):
-            numeric = wide.astype(np.float32)
-        fine = np.asarray(np.isfinite(numeric).all(axis=1))
-        if fine.all() and not (len(self.fields) > count and any(None in values for *_, values in kept)):
-            return kept, numeric, []
-        rejected, index = [], []
-        for i, (record, _, _, values) in enumerate(kept):
-            if None in values or "" in values[:count]:
-                missing = [
-                    name for name, value in zip(self.fields, values, strict=True) if value is None or value == ""
-                ]
-                rejected.append(Rejected(record, "missing_field", ", ".join(missing)))
-            elif not fine[i]:
-                rejected.append(self._bad_number(record, values, numeric[i]))
-            else:
-                index.append(i)
-        return [kept[i] for i in index], numeric[index], rejected
-
-    def _bad_number(self, record: Record, values: tuple, numbers: np.ndarray) -> Rejected:
-        for name, value in zip(self.fields, values[: self._num_given], strict=False):
-            if not isinstance(value, (int, float, str)) or (isinstance(value, str) and not _is_number(value)):
-                return Rejected(record, "not_a_number", f"{name} is {value!r}")
-        bad = [name for name, number in zip(self.fields, numbers, strict=False) if not np.isfinite(number)]
-        return Rejected(record, "not_finite", ", ".join(bad))
-
-    def rows(self, numeric: np.ndarray, values: list[tuple], slot: np.ndarray, client: np.ndarray) -> np.ndarray:
-        """Float32[B, F], encoded as `Encoder.transform` does."""
-        if self._differences:
-            numeric = np.concatenate([numeric, self._changes(numeric, slot)], axis=1)
-        encoded = np.zeros((len(values), self._layout.num_features), np.float32)
-        standardised = (signed_log1p(numeric.astype(np.float64)) - self._mean[client]) / self._deviation[client]
-        np.clip(standardised, -self._clip, self._clip, out=encoded[:, : self._layout.num_numeric], casting="same_kind")
-        for q, (bucket, rare) in enumerate(zip(self._bucket, self._rare, strict=True)):
-            column = [bucket.get(str(row[self._num_given + q]), rare) for row in values]
-            encoded[np.arange(len(values)), column] = 1.0
-        return encoded
-
-    def _changes(self, numeric: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        """Since the stream's row before; 0 for its first."""
-        changes = np.zeros_like(numeric)
-        for i, s in enumerate(slot):
-            if not np.isnan(self.before[s, 0]):
-                changes[i] = numeric[i] - self.before[s]
-            self.before[s] = numeric[i]
-        return changes
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return np.nan
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _seconds(value: Any, now: float, *, required: bool) -> float | None:
     """A time in seconds: as given, from ISO 8601, or that of arrival where none is given and none is required."""
     if value is None or value == "":
         return None if required else now
-    if isinstance(value, str) and not _is_number(value):
+    number = as_number(value)
+    if isinstance(value, str) and number is None:
         try:
             moment = datetime.datetime.fromisoformat(value)
         except ValueError:
             return None
         return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
-    seconds = np.nan if isinstance(value, bool) else _number(value)
-    return seconds if abs(seconds) < np.inf else None
+    return number if number is not None and not isinstance(value, bool) and abs(number) < np.inf else None
