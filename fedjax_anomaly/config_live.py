@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from fedjax_anomaly.live.drift import OnDrift
 from fedjax_anomaly.live.sources import Format
 
 
@@ -25,6 +26,34 @@ class LiveSettings:
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."
     )
     write_scores: Literal["all", "alarms", "none"] = _option("all", "Which events get a line in scores.jsonl.")
+    alarm_rule: Literal["run", "conformal", "spot"] = _option(
+        "run",
+        "What an alarm is: a score above the threshold of the run's own rule, above the conformal threshold for "
+        "--target_fpr, or above that of extreme-value theory (SPOT), which goes on learning from the stream.",
+    )
+    target_fpr: float = _option(0.0, "Share of normal events that are to be alarms; for conformal and spot.")
+    spot_depth: int = _option(
+        0, "Scores of the running mean that spot takes away, for streams that wander; 0 takes none."
+    )
+    false_discovery_rate: float = _option(
+        0.0, "Share of all alarms, over all streams, that may be false, in place of a threshold; 0 leaves the rule's."
+    )
+    incident_gap_seconds: float = _option(
+        0.0, "Between alarms of one incident, at most; 0 takes ten usual steps of the training rows."
+    )
+    incident_alarms: int = _option(1, "Alarms that make an incident, at least.")
+    on_drift: OnDrift = _option(
+        "ignore",
+        "When a stream's unalarmed scores have changed: report writes it into drift.jsonl, recalibrate sets the "
+        "stream's threshold from its scores since then as well.",
+    )
+    drift_delta: float = _option(0.002, "Significance of a change (ADWIN).")
+    prometheus: str = _option(
+        "", "HOST:PORT where Prometheus reads figures, such as 127.0.0.1:9464; empty serves none."
+    )
+    webhook: str = _option(
+        "", "URL that incidents are posted to in Alertmanager's format, such as http://127.0.0.1:9093/api/v2/alerts."
+    )
     max_batch: int = _option(256, "The most events scored in one go, rounded down to a power of 4.")
     max_streams: int = _option(0, "For how many streams there is room; 0 takes 1024, or the clients where more.")
     max_future_seconds: float = _option(
@@ -45,6 +74,31 @@ class LiveSettings:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if not self.snapshot_seconds > 0.0:
             raise ValueError(f"snapshot_seconds={self.snapshot_seconds} must be positive.")
+
+        self._check_alarms()
+
+    def _check_alarms(self) -> None:
+        if (self.alarm_rule == "run") != (self.target_fpr == 0.0) or not 0.0 <= self.target_fpr < 1.0:
+            raise ValueError(
+                f"target_fpr={self.target_fpr} with alarm_rule={self.alarm_rule}: conformal and spot need one in "
+                "(0, 1), and the run's own rule has a level already."
+            )
+        if self.spot_depth and self.alarm_rule != "spot":
+            raise ValueError(f"spot_depth={self.spot_depth} has no effect without --alarm_rule=spot.")
+        if not 0.0 <= self.false_discovery_rate < 1.0:
+            raise ValueError(f"false_discovery_rate={self.false_discovery_rate} must lie in [0, 1); 0 is without.")
+        if self.false_discovery_rate and (self.alarm_rule != "run" or self.on_drift == "recalibrate"):
+            raise ValueError(
+                "false_discovery_rate takes the place of a threshold, so that no other --alarm_rule and no "
+                "--on_drift=recalibrate has an effect beside it."
+            )
+        for name, least in (("spot_depth", 0), ("incident_gap_seconds", 0.0), ("incident_alarms", 1)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        if self.prometheus:
+            host, _, port = self.prometheus.rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:
+                raise ValueError(f"prometheus={self.prometheus} must be as in 127.0.0.1:9464.")
 
     @property
     def output(self) -> Path:

@@ -32,15 +32,40 @@ def pvalue_score(reference: Float[np.ndarray, "N columns"]) -> Score:
     References:
       Fisher 1932, "Statistical Methods for Research Workers", section 21.1.
     """
-    if len(reference) == 0:
-        raise ValueError("score=pvalue needs held-out normal rows as reference, but there are none.")
-    ordered = np.sort(reference, axis=0)
+    surprise = _surprises(reference)
 
     def score(errors: np.ndarray) -> np.ndarray:
         total = np.zeros(len(errors))
         for column in range(errors.shape[1]):
-            smaller = np.searchsorted(ordered[:, column], errors[:, column], side="left")
-            total -= np.log((1.0 + len(ordered) - smaller) / (len(ordered) + 1.0))
+            total += surprise(column, errors[:, column])
         return total / errors.shape[1]
 
     return score
+
+
+def pvalue_columns(
+    reference: Float[np.ndarray, "N columns"],
+) -> Callable[[Float[np.ndarray, " columns"]], Float[np.ndarray, " columns"]]:
+    """What each column of one row adds to `pvalue_score`, up to a common factor.
+
+    Args:
+      reference: as there, and so is the error.
+
+    Returns:
+      Column errors of one row -> a number, at least 0, for each column.
+    """
+    surprise = _surprises(reference)
+    return lambda errors: np.array([surprise(column, error) for column, error in enumerate(errors)])
+
+
+def _surprises(reference: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
+    """(column, its errors) -> -log of their p-values."""
+    if len(reference) == 0:
+        raise ValueError("score=pvalue needs held-out normal rows as reference, but there are none.")
+    ordered = np.sort(reference, axis=0)
+
+    def surprise(column: int, errors: np.ndarray) -> np.ndarray:
+        smaller = np.searchsorted(ordered[:, column], errors, side="left")
+        return -np.log((1.0 + len(ordered) - smaller) / (len(ordered) + 1.0))
+
+    return surprise

@@ -15,6 +15,7 @@ from fedjax_anomaly.live.events import Events, Intake, Rejected
 from fedjax_anomaly.live.interfaces import Replayable, ScoredEvent, Sink, Source
 from fedjax_anomaly.live.outputs import DeadLetters, GrowingFile
 from fedjax_anomaly.live.scorer import Pending, Scorer
+from fedjax_anomaly.live.watch import Watch
 from fedjax_anomaly.reporting.atomic import write_atomically
 
 _WAIT_SECONDS = 0.2
@@ -46,6 +47,7 @@ class Engine:
         source: Source,
         intake: Intake,
         scorer: Scorer,
+        watch: Watch,
         sinks: Sequence[Sink],
         dead_letters: DeadLetters,
         *,
@@ -61,6 +63,7 @@ class Engine:
           source: where events come from.
           intake: checks and encodes.
           scorer: scores.
+          watch: makes incidents of alarms, and looks for drift.
           sinks: take what was scored.
           dead_letters: take what was rejected.
           state_path: of the stored state.
@@ -74,6 +77,7 @@ class Engine:
           ValueError: when the stored state is of another detector or of other settings.
         """
         self._source, self._intake, self._scorer, self._sinks = source, intake, scorer, sinks
+        self._watch = watch
         self._dead_letters, self._files = dead_letters, {file.path.name: file for file in files}
         self._state_path, self._identity = state_path, identity
         self._max_batch, self._snapshot_seconds = max_batch, snapshot_seconds
@@ -150,14 +154,23 @@ class Engine:
     def _finish(self, batch: "_UnderWay") -> None:
         """Waits for a batch and hands it on."""
         self._dead_letters.write(batch.rejected)
-        scored = self._scored(batch) if batch.pending is not None else []
-        for sink in self._sinks if scored else ():
-            sink.scored(scored)
+        scored = self._watch.judge(self._scored(batch)) if batch.pending is not None else []
+        if scored:
+            self._hand_on(scored)
         self.counts.read += batch.num_records
         self.counts.scored += len(scored)
         self.counts.alarms += sum(event.alarm for event in scored)
         self.counts.rejected.update(reason for _, reason, _ in batch.rejected)
         self._position = batch.position
+
+    def _hand_on(self, scored: list[ScoredEvent]) -> None:
+        incidents, drifts = self._watch.update(scored)
+        for sink in self._sinks:
+            sink.scored(scored)
+            for incident in incidents:
+                sink.incident(incident)
+            for drift in drifts:
+                sink.drift(drift)
 
     def _scored(self, batch: "_UnderWay") -> list[ScoredEvent]:
         assert batch.pending is not None
@@ -181,17 +194,19 @@ class Engine:
         """Stores the state: counts, streams, the place in the source, and the lengths of the files."""
         bookmark = self._source.bookmark(self._position) if isinstance(self._source, Replayable) else None
         words, arrays = self._intake.snapshot()
+        watch_words, watch_arrays = self._watch.snapshot()
         host = {
             "identity": self._identity,
             "counts": self.counts.as_json(),
             "position": self._position,
             "bookmark": bookmark,
             "intake": words,
+            "watch": watch_words,
             "files": {name: file.position() for name, file in self._files.items()},
         }
         contents = io.BytesIO()
         text = np.frombuffer(json.dumps(host).encode(), np.uint8)
-        arrays |= self._scorer.snapshot() | {"host": text}
+        arrays |= self._scorer.snapshot() | watch_arrays | {"host": text}
         np.savez(contents, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         write_atomically(self._state_path, contents.getvalue())
         write_atomically(self._state_path.with_name("counts.json"), json.dumps(host["counts"], indent=1).encode())
@@ -203,16 +218,21 @@ class Engine:
         host = json.loads(arrays.pop("host").tobytes())
         if host["identity"] != self._identity:
             raise ValueError(
-                f"{self._state_path} was written for another detector; give another --output_dir to begin anew."
+                f"{self._state_path} was written for another detector, source or alarm rule; give another --output_dir "
+                "to begin anew."
             )
         self._scorer.restore(arrays, len(host["intake"]["names"]))
         self._intake.restore(host["intake"], arrays)
+        self._watch.restore(host["watch"], arrays)
         self.counts = Counts(**host["counts"] | {"rejected": Counter(host["counts"]["rejected"])})
         self._position = host["position"]
         if isinstance(self._source, Replayable) and host["bookmark"] is not None:
             self._source.seek(host["bookmark"])
             for name, file in self._files.items():
                 file.truncate(host["files"].get(name, 0))
+        for incident in self._watch.open_incidents():
+            for sink in self._sinks:
+                sink.reopened(incident)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 if TYPE_CHECKING:
+    from fedjax_anomaly.live.drift import Drift
     from fedjax_anomaly.live.incidents import Incident
 
 
@@ -73,14 +74,20 @@ class ScoredEvent(NamedTuple):
     latency_seconds: float = 0.0
 
 
-class Sink(Protocol):
-    """Where decisions go."""
+class Sink:
+    """Where decisions go; what a sink does not override it does not want to know."""
 
     def scored(self, events: Sequence[ScoredEvent]) -> None:
         """Takes some events, each stream's in order."""
 
     def incident(self, incident: "Incident") -> None:
-        """Takes an incident that has begun or ended."""
+        """Takes an incident that has begun, become critical or ended."""
+
+    def reopened(self, incident: "Incident") -> None:
+        """Takes an incident that was open when the process stopped which this one goes on from."""
+
+    def drift(self, drift: "Drift") -> None:
+        """Takes a change of a stream's normal scores."""
 
     def close(self) -> None:
         """Writes what is still held back."""

@@ -4,13 +4,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedjax_anomaly.live.events import Rejected
-from fedjax_anomaly.live.interfaces import ScoredEvent
-
-if TYPE_CHECKING:
-    from fedjax_anomaly.live.incidents import Incident
+from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
 
 
 class GrowingFile:
@@ -75,7 +71,7 @@ class DeadLetters:
             self._file.write(json.dumps(line).encode() + b"\n")
 
 
-class ScoreLines:
+class ScoreLines(Sink):
     """A sink that writes a JSON line for each scored event, or for alarms only."""
 
     def __init__(self, file: GrowingFile, *, alarms_only: bool) -> None:
@@ -90,12 +86,6 @@ class ScoreLines:
             if e.alarm or not self._alarms_only
         ]
         self._file.write("".join(lines).encode())
-
-    def incident(self, incident: "Incident") -> None:
-        """Incidents have a file of their own."""
-
-    def close(self) -> None:
-        """Leaves the file to whoever opened it."""
 
 
 def _json_number(value: float) -> str:

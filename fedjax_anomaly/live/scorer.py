@@ -67,7 +67,7 @@ class Scorer:
             num_features=layout.num_features,
             smoothing=bundle.smoothing,
         )
-        self._bundle = bundle
+        self._rule = rule
         self._cluster = np.asarray(bundle.cluster)
         self._models = [
             jax.device_put(jax.tree.map(lambda leaf, k=k: leaf[k], bundle.params))
@@ -83,12 +83,14 @@ class Scorer:
         )
         self._step = jax.jit(self._detector.step_batch, donate_argnums=1, compiler_options=compiler_options())
         self._place = jax.jit(_place, donate_argnums=0)
+        self._place_rule = jax.jit(_place_rule, donate_argnums=0)
         self._opened = 0
         self._warm_up(layout.num_features)
 
     def _warm_up(self, num_features: int) -> None:
         """Compiles every size and runs it once, on the spare slot."""
         self._states = self._place(self._states, np.int32(self._spare), self._initial[0])
+        self._states = self._place_rule(self._states, np.int32(self._spare), self._initial[0].rule)
         for size in self._sizes:
             nothing = Event(np.zeros((0, num_features), np.float32), np.zeros(0, bool))
             self._submit_part(self._models[0], np.zeros(0, np.int32), nothing, size)
@@ -123,6 +125,11 @@ class Scorer:
             )
         self._states, decision = self._step(model, self._states, slot, event)
         return decision
+
+    def recalibrate(self, slot: int, scores: np.ndarray) -> None:
+        """Sets the alarm rule of an open stream anew, from other normal scores; its window stays."""
+        rule = jax.tree.map(np.asarray, self._rule.init(scores))
+        self._states = self._place_rule(self._states, np.int32(slot), rule)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The states of the open streams, as arrays."""
@@ -180,3 +187,7 @@ def divide(order: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[np.ndarray, 
 
 def _place(states: StreamState, slot: jax.Array, state: StreamState) -> StreamState:
     return jax.tree.map(lambda leaves, leaf: leaves.at[slot].set(leaf), states, state)
+
+
+def _place_rule(states: StreamState, slot: jax.Array, rule: Any) -> StreamState:
+    return states._replace(rule=jax.tree.map(lambda leaves, leaf: leaves.at[slot].set(leaf), states.rule, rule))

@@ -4,10 +4,11 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedjax_anomaly.detection.alarm_rules import constant_rule
+from fedjax_anomaly.live.alarms import alarm_rule, make_sinks, make_watch
 from fedjax_anomaly.live.bundle import digest, read_bundle
 from fedjax_anomaly.live.engine import Engine
 from fedjax_anomaly.live.events import Intake
@@ -39,21 +40,32 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
       OSError: when a file cannot be read or written.
     """
     bundle = read_bundle(settings.run)
-    source = open_source(settings) if source is None else source
     max_streams = settings.max_streams or max(_ROOM, bundle.num_clients)
-    rule = constant_rule(bundle.threshold, bundle.threshold_level)
+    rule = alarm_rule(settings, bundle)
     intake = Intake(bundle, max_streams=max_streams, max_future_seconds=settings.max_future_seconds)
-    scorer = Scorer(bundle, rule, max_streams=max_streams, max_batch=settings.max_batch)
     output = Path(settings.output)
-    files = [GrowingFile(output / "dead_letters.jsonl")]
-    own_sinks: list[Sink] = list(sinks)
-    if settings.write_scores != "none":
-        files.append(GrowingFile(output / "scores.jsonl"))
-        own_sinks.append(ScoreLines(files[-1], alarms_only=settings.write_scores == "alarms"))
-    return Engine(
+    files: list[GrowingFile] = []
+    engines: list[Engine] = []
+    with ExitStack() as undo:
+        source = open_source(settings) if source is None else source
+        undo.callback(source.close)
+        scorer = Scorer(bundle, rule, max_streams=max_streams, max_batch=settings.max_batch)
+        undo.callback(_close, files)
+        files.append(GrowingFile(output / "dead_letters.jsonl"))
+        own_sinks: list[Sink] = list(sinks)
+        if settings.write_scores != "none":
+            files.append(GrowingFile(output / "scores.jsonl"))
+            own_sinks.append(ScoreLines(files[-1], alarms_only=settings.write_scores == "alarms"))
+        watch = make_watch(
+            settings, bundle, rule, lambda stream, scores: scorer.recalibrate(intake.names.index(stream), scores), files
+        )
+        own_sinks += make_sinks(settings, bundle, lambda: engines[0].counts.rejected if engines else {}, files)
+        undo.pop_all()  # From here on the engine closes all of them.
+    engine = Engine(
         source,
         intake,
         scorer,
+        watch,
         own_sinks,
         DeadLetters(files[0]),
         state_path=output / "state.npz",
@@ -62,6 +74,8 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
         max_batch=settings.max_batch,
         snapshot_seconds=settings.snapshot_seconds,
     )
+    engines.append(engine)
+    return engine
 
 
 def open_source(settings: "LiveSettings") -> Source:
@@ -75,6 +89,12 @@ def open_source(settings: "LiveSettings") -> Source:
     return FollowedFile(settings.source, settings.input_format, follow=settings.follow)
 
 
+def _close(files: Sequence[GrowingFile]) -> None:
+    for file in files:
+        file.close()
+
+
 def _identity(settings: "LiveSettings") -> str:
-    """Of what a stored state belongs to: the detector and the source."""
-    return hashlib.sha256(json.dumps([digest(settings.run), settings.source]).encode()).hexdigest()
+    """Of what a stored state belongs to: the detector, the source, and the rule of alarms."""
+    rule = [settings.alarm_rule, settings.target_fpr, settings.spot_depth, settings.false_discovery_rate]
+    return hashlib.sha256(json.dumps([digest(settings.run), settings.source, *rule]).encode()).hexdigest()

@@ -15,7 +15,8 @@ from fedjax_anomaly.experiment.build import Experiment, build
 from fedjax_anomaly.experiment.bundle import make_bundle
 from fedjax_anomaly.experiment.outcome import Detector
 from fedjax_anomaly.live.bundle import Bundle
-from fedjax_anomaly.live.interfaces import ScoredEvent
+from fedjax_anomaly.live.incidents import Incident
+from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
 
 SMALL = Config(
     num_clients=4,
@@ -78,17 +79,15 @@ def write_lines(path: Path, texts: Iterator[str] | Sequence[str]) -> Path:
     return path
 
 
-class Kept:
+class Kept(Sink):
     """A sink that keeps everything."""
 
     def __init__(self) -> None:
         self.events: list[ScoredEvent] = []
+        self.incidents: list[Incident] = []
 
     def scored(self, events: Sequence[ScoredEvent]) -> None:
         self.events += events
 
-    def incident(self, incident: object) -> None:
-        raise AssertionError("nothing here makes incidents")
-
-    def close(self) -> None:
-        pass
+    def incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)

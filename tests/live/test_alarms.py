@@ -1,0 +1,169 @@
+"""Rules, incidents, drift and sinks in a running detector."""
+
+import dataclasses
+import json
+import urllib.request
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.detection.alarm_rules import constant_rule
+from fedjax_anomaly.detection.false_discoveries import TailPValues
+from fedjax_anomaly.detection.spot import spot_rule
+from fedjax_anomaly.live.bundle import read_bundle, write_bundle
+from fedjax_anomaly.live.drift import DriftMonitor
+from fedjax_anomaly.live.events import Events
+from fedjax_anomaly.live.incidents import Incidents
+from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
+from fedjax_anomaly.live.outputs import GrowingFile
+from fedjax_anomaly.live.scorer import Scorer
+from fedjax_anomaly.live.sinks import PrometheusEndpoint
+from fedjax_anomaly.live.start import start
+from fedjax_anomaly.live.watch import Watch
+from tests.live.fleet import Kept, in_time_order, lines, write_lines
+
+
+@pytest.fixture(scope="module")
+def texts(small):
+    table = small[0].federation.dataset.test
+    return list(lines(table, in_time_order(table)))[:480]
+
+
+@pytest.fixture
+def run_dir(bundle, tmp_path):
+    """As many held-out scores as SPOT and p-values need: each several times, a little changed."""
+    noise = np.exp(np.random.default_rng(0).normal(0.0, 0.05, 6 * len(bundle.calibration_scores)))
+    scores = (np.tile(bundle.calibration_scores, 6) * noise).astype(np.float32)
+    client = np.tile(bundle.calibration_client, 6)
+    write_bundle(
+        tmp_path, dataclasses.replace(bundle, calibration_scores=scores, calibration_client=client, threshold_level=0.8)
+    )
+    return tmp_path
+
+
+def settings(run_dir, texts, name="live", **others):
+    source = write_lines(run_dir / f"{name}.jsonl", texts)
+    output = str(run_dir / name)
+    return LiveSettings(run=str(run_dir), source=str(source), follow=False, output_dir=output, max_batch=2, **others)
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def a_free_port():
+    endpoint = PrometheusEndpoint(0, trained_at="2026-01-01T00:00:00+00:00")
+    endpoint.close()
+    return endpoint.port
+
+
+class Looks(Kept):
+    """Asks for Prometheus' figures whenever something was scored."""
+
+    def __init__(self, port):
+        super().__init__()
+        self.port, self.text = port, ""
+
+    def scored(self, events):
+        super().scored(events)
+        self.text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5).read().decode()
+
+
+def test_incidents_and_figures_are_told_and_a_restart_goes_on_with_incidents_that_are_open(run_dir, texts):
+    looks = Looks(a_free_port())
+    start(settings(run_dir, ["no JSON", *texts], "whole", prometheus=f"127.0.0.1:{looks.port}"), sinks=[looks]).run()
+    assert 'fedjax_anomaly_rejected_total{reason="unreadable"} 1.0' in looks.text
+    whole = json_lines(run_dir / "whole" / "incidents.jsonl")
+    assert len(whole) > 10
+    assert whole == [json.loads(json.dumps(incident._asdict())) for incident in looks.incidents]
+    number = {(incident.stream, incident.start): incident.num_alarms for incident in looks.incidents}
+    assert sum(number.values()) <= sum(event.alarm for event in looks.events)
+    # The first half, and the rest by another process that goes on from its state.
+    first = settings(run_dir, texts[:240], "parts")
+    start(first).run()
+    write_lines(run_dir / "parts.jsonl", texts)
+    start(first).run()
+    parts = json_lines(run_dir / "parts" / "incidents.jsonl")
+    names = ("stream", "start", "end", "ended", "num_alarms")
+    assert [[i[name] for name in names] for i in parts] == [[i[name] for name in names] for i in whole]
+
+
+def test_spot_judges_as_its_rule_does_on_the_scores(run_dir, texts):
+    kept = Kept()
+    start(settings(run_dir, texts[:60], alarm_rule="spot", target_fpr=5e-3), sinks=[kept]).run()
+    rule = spot_rule(5e-3)
+    step = jax.jit(rule.step)
+    bundle = read_bundle(run_dir)
+    stream = kept.events[0].stream
+    state = rule.init(bundle.calibration_of(kept.events[0].client, rule.scores_needed))
+    for event in [event for event in kept.events if event.stream == stream][:20]:
+        state, threshold, alarm = step(state, np.float32(event.score))
+        assert (event.threshold, event.alarm) == (pytest.approx(float(threshold), rel=1e-5), bool(alarm))
+
+
+def test_false_discoveries_are_decided_over_all_streams(run_dir, texts):
+    kept = Kept()
+    start(settings(run_dir, texts, false_discovery_rate=0.1), sinks=[kept]).run()
+    # The first level is that of LORD++, 0.05 * gamma(1); with alarms, levels and thresholds move.
+    assert len({event.threshold for event in kept.events}) > 100
+    p_value = TailPValues(read_bundle(run_dir).calibration_of(kept.events[0].client, 500))
+    assert p_value(np.array([kept.events[0].threshold])) == pytest.approx(0.05 * 0.07720838 * np.log(2.0), rel=1e-2)
+
+
+def test_a_changed_stream_gets_a_threshold_of_its_own_scores(tmp_path):
+    generator = np.random.default_rng(0)
+    calibration, scores = generator.exponential(size=1000), generator.exponential(size=6000)
+    scores[2000:] *= 2.0  # The old threshold is then exceeded by 10 % instead of 1 %.
+    threshold = float(np.quantile(calibration, 0.99))
+    given, file = [], GrowingFile(tmp_path / "drift.jsonl")
+    watch = Watch(
+        Incidents(["cpu"], gap_seconds=1.0),
+        drift=DriftMonitor(lambda client: calibration),
+        drift_lines=file,
+        recalibrate=lambda stream, scores: given.append((stream, scores)),
+        scores_needed=500,
+    )
+    for t, score in enumerate(scores.tolist()):
+        watch.update([ScoredEvent("a", 0, float(t), t, score, threshold, score > threshold, np.ones(1))])
+    file.close()
+    stream, own = given[0]
+    assert stream == "a" and len(own) == 500
+    assert abs(np.quantile(own, 0.99) / (2.0 * -np.log(0.01)) - 1.0) < 0.2
+    assert [line["what"] for line in json_lines(file.path)][:2] == ["drift", "recalibrated"]
+
+
+def test_a_rule_that_is_set_anew_changes_its_own_stream_only(bundle):
+    scorer = Scorer(bundle, constant_rule("quantile", 0.5), max_streams=4, max_batch=4)
+    features = bundle.encoders[0].layout.num_features
+    slot = np.arange(2, dtype=np.int32)
+    events = Events(slot, slot * 0, np.zeros((2, features), np.float32), np.ones(2, bool), np.zeros(2), [0, 1])
+    before = scorer.submit(events, [0, 0]).wait().threshold
+    scorer.recalibrate(1, np.array([1.0, 2.0, 3.0]))
+    assert scorer.submit(events, [0, 0]).wait().threshold.tolist() == [before[0], 2.0]
+    assert before[0] == before[1] != 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"alarm_rule": "spot"}, "target_fpr"),
+        ({"target_fpr": 0.01}, "target_fpr"),
+        ({"spot_depth": 3}, "spot_depth"),
+        ({"false_discovery_rate": 1.0}, "false_discovery_rate"),
+        ({"false_discovery_rate": 0.1, "on_drift": "recalibrate"}, "false_discovery_rate"),
+        ({"incident_alarms": 0}, "incident_alarms"),
+        ({"prometheus": "9464"}, "prometheus"),
+    ],
+)
+def test_settings_without_effect_or_out_of_bounds_are_refused_by_name(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        LiveSettings(run="run", **arguments)
+
+
+def test_the_state_of_another_rule_is_refused(run_dir, texts):
+    first = settings(run_dir, texts[:8])
+    start(first).run()
+    with pytest.raises(ValueError, match="alarm rule"):
+        start(dataclasses.replace(first, alarm_rule="conformal", target_fpr=0.1))
