@@ -4,7 +4,8 @@ Beyond a high level, the excesses of almost any distribution follow P(Y > y) = (
 that the score exceeded once in a million can be told from a thousand scores (Pickands, Balkema and de Haan).
 """
 
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ _NEGATIVE = 16
 _POSITIVE = 24
 _REFINEMENTS = 24
 _EXPONENTIAL = 1e-4
+_LEAST = 1e-7
 _GOLDEN = 0.6180339887498949
 
 
@@ -105,28 +107,31 @@ def fit_tail_on_host(excesses: Float[np.ndarray, " M"], censored_at: float = 0.0
     padded[: len(excesses)] = excesses
     censored = np.zeros(places, np.float32)
     censored[0] = censored_at
-    return _compiled_fit(padded, np.arange(places) < len(excesses), censored, np.float32(num_censored))
+    tail = _compiled_fit(padded, np.arange(places) < len(excesses), censored, np.float32(num_censored))
+    return jax.tree.map(np.float64, tail)
 
 
-def tail_quantile(tail: Tail, ratio: Float[Array, ""]) -> Float[Array, ""]:
+def tail_quantile(tail: Tail, ratio: Any, xp: ModuleType = jnp) -> Any:
     """The excess that is exceeded with a given probability among excesses.
 
     Args:
       tail: of the excesses.
-      ratio: the probability, in (0, 1].
+      ratio: the probability, in (0, 1], of any shape.
+      xp: `jax.numpy`, or `numpy` for arrays on the host, of which nothing is compiled.
     """
-    flat = jnp.abs(tail.shape) < _EXPONENTIAL
-    shape = jnp.where(flat, 1.0, tail.shape)
-    surprise = -jnp.log(ratio)
-    return tail.scale * jnp.where(flat, surprise, jnp.expm1(shape * surprise) / shape)
+    flat = abs(tail.shape) < _EXPONENTIAL
+    shape = xp.where(flat, 1.0, tail.shape)
+    surprise = -xp.log(ratio)
+    return tail.scale * xp.where(flat, surprise, xp.expm1(shape * surprise) / shape)
 
 
-def tail_probability(tail: Tail, excess: Float[Array, ""]) -> Float[Array, ""]:
+def tail_probability(tail: Tail, excess: Any, xp: ModuleType = jnp) -> Any:
     """The probability that an excess is greater than a given one; the inverse of `tail_quantile`."""
-    flat = jnp.abs(tail.shape) < _EXPONENTIAL
-    shape = jnp.where(flat, 1.0, tail.shape)
-    y = jnp.maximum(excess, 0.0) / tail.scale
-    return jnp.exp(-jnp.where(flat, y, jnp.log1p(jnp.maximum(shape * y, -1.0)) / shape))
+    flat = abs(tail.shape) < _EXPONENTIAL
+    shape = xp.where(flat, 1.0, tail.shape)
+    y = xp.maximum(excess, 0.0) / tail.scale
+    inside = xp.maximum(shape * y, -1.0 + _LEAST)
+    return xp.exp(-xp.where(flat, y, xp.log1p(inside) / shape))
 
 
 _compiled_fit = jax.jit(fit_tail)

@@ -9,7 +9,6 @@ without any allows fewer.
 import math
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -57,15 +56,13 @@ class TailPValues:
         scores = np.asarray(scores, np.float64)
         count = len(self._ordered)
         conformal = (1.0 + count - np.searchsorted(self._ordered, scores, side="left")) / (count + 1.0)
-        excess = jnp.asarray(np.maximum(scores - self._level, 0.0), jnp.float32)
-        beyond = self._share * np.asarray(tail_probability(self._tail, excess), np.float64)
+        beyond = self._share * tail_probability(self._tail, scores - self._level, np)
         return np.where(scores > self._level, beyond, conformal)
 
     def threshold(self, p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The scores that have these p-values, as near as normal scores tell."""
         p_values = np.asarray(p_values, np.float64)
-        ratio = jnp.asarray(np.clip(p_values / self._share, 1e-37, 1.0), jnp.float32)
-        beyond = self._level + np.asarray(tail_quantile(self._tail, ratio), np.float64)
+        beyond = self._level + tail_quantile(self._tail, np.minimum(p_values / self._share, 1.0), np)
         rank = np.clip(np.ceil((1.0 - p_values) * (len(self._ordered) + 1.0)).astype(int), 1, len(self._ordered))
         return np.where(p_values < self._share, beyond, self._ordered[rank - 1])
 

@@ -1,6 +1,5 @@
 """New calibration scores from those of a live stream, where alarms hide what normal scores are beyond the threshold."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -49,5 +48,5 @@ def without_outliers(
     excesses = normal[normal > level] - level
     tail = fit_tail_on_host(excesses, max(threshold - level, 0.0), num_alarms)
     ratios = (np.arange(num_alarms) + 0.5) / (len(excesses) + num_alarms)
-    likely = level + np.asarray(tail_quantile(tail, jnp.asarray(ratios, jnp.float32)), np.float64)
+    likely = level + tail_quantile(tail, ratios, np)
     return np.concatenate([normal, np.maximum(likely, threshold)])

@@ -16,7 +16,7 @@ from fedjax_anomaly.live.bundle import read_bundle, write_bundle
 from fedjax_anomaly.live.drift import DriftMonitor
 from fedjax_anomaly.live.events import Events
 from fedjax_anomaly.live.incidents import Incidents
-from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
+from fedjax_anomaly.live.interfaces import ScoredEvent
 from fedjax_anomaly.live.outputs import GrowingFile
 from fedjax_anomaly.live.scorer import Scorer
 from fedjax_anomaly.live.sinks import PrometheusEndpoint
