@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from fedjax_anomaly.detection.false_discoveries import PERIOD
 from fedjax_anomaly.live.drift import OnDrift
 from fedjax_anomaly.live.sources import Format
 
@@ -37,6 +38,9 @@ class LiveSettings:
     )
     false_discovery_rate: float = _option(
         0.0, "Share of all alarms, over all streams, that may be false, in place of a threshold; 0 leaves the rule's."
+    )
+    false_discovery_period: int = _option(
+        PERIOD, "Events, of all streams, of which this holds; fewer let a fault be told after a longer silence."
     )
     incident_gap_seconds: float = _option(
         0.0, "Between alarms of one incident, at most; 0 takes ten usual steps of the training rows."
@@ -92,7 +96,12 @@ class LiveSettings:
                 "false_discovery_rate takes the place of a threshold, so that no other --alarm_rule and no "
                 "--on_drift=recalibrate has an effect beside it."
             )
-        for name, least in (("spot_depth", 0), ("incident_gap_seconds", 0.0), ("incident_alarms", 1)):
+        for name, least in (
+            ("spot_depth", 0),
+            ("incident_gap_seconds", 0.0),
+            ("incident_alarms", 1),
+            ("false_discovery_period", 1),
+        ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.prometheus:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config_privacy": {"config"},
     "config_flags": {"config"},
     "live": LEAVES | {"config_live", "data", "detection", "models", "reporting"},
-    "config_live": {"live"},
+    "config_live": {"detection", "live"},
     "experiment": LEAVES
     | {"baselines", "config", "data", "detection", "distributed"}
     | {"federated", "live", "models", "privacy", "reporting"},

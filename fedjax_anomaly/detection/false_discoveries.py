@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float
 
 from fedjax_anomaly.detection.extremes import fit_tail_on_host, tail_probability, tail_quantile
 
+PERIOD = 10_000
+"""Tests after which `OnlineDiscoveries` begins anew, unless told otherwise."""
+
 _REMEMBERED = 64
 _CHUNK = 64
 _GAMMA = 0.07720838
@@ -76,10 +79,11 @@ class OnlineDiscoveries:
     """LORD++: p-values of all streams one after the other, and which of them are alarms.
 
     The level of the next one is a sum over past alarms. Only the last 64 are remembered, which makes levels smaller and
-    the bound hold all the more.
+    the bound hold all the more. Without alarms levels go to zero, so that after a long silence not even a fault could
+    be told; therefore the procedure begins anew after every period of tests, and what it promises it promises of each.
 
     Guarantees:
-      The expected share of false ones among all alarms so far is at most `rate`, whenever one looks, where p-values of
+      The expected share of false ones among a period's alarms is at most `rate`, whenever one looks, where p-values of
       normal scores are uniform or larger and independent of each other and of all others. Scores of one stream whose
       windows overlap are not independent, nor are streams that share a cause; what is left of the bound is then a
       matter of measurement (tests: `tests/detection/test_false_discoveries.py`, by simulation, independent and not).
@@ -90,15 +94,21 @@ class OnlineDiscoveries:
       discovery rate and false discovery exceedance", Annals of Statistics.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, period: int = PERIOD) -> None:
         """Begins with half of the rate to spend.
 
+        Args:
+          rate: of false ones among alarms.
+          period: tests after which it begins anew.
+
         Raises:
-          ValueError: when `rate` is not in (0, 1).
+          ValueError: when `rate` is not in (0, 1), or `period` is less than 1.
         """
         if not 0.0 < rate < 1.0:
             raise ValueError(f"false_discovery_rate={rate} must lie in (0, 1).")
-        self._rate = rate
+        if period < 1:
+            raise ValueError(f"false_discovery_period={period} must be at least 1.")
+        self._rate, self._period = rate, period
         self._num_tests = 0
         self._num_alarms = 0
         self._alarms: list[int] = []
@@ -112,7 +122,9 @@ class OnlineDiscoveries:
         alarm, level = np.zeros(len(p_values), bool), np.zeros(len(p_values))
         done = 0
         while done < len(p_values):
-            chunk = p_values[done : done + _CHUNK]
+            if self._num_tests == self._period:
+                self._num_tests, self._num_alarms, self._alarms = 0, 0, []
+            chunk = p_values[done : done + min(_CHUNK, self._period - self._num_tests)]
             levels = self._levels(len(chunk))
             found = np.flatnonzero(chunk <= levels)
             count = int(found[0]) + 1 if len(found) else len(chunk)

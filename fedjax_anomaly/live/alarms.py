@@ -60,7 +60,8 @@ def make_watch(
     discoveries = None
     if settings.false_discovery_rate:
         calibration = [bundle.calibration_of(c, pvalue_scores_needed()) for c in range(bundle.num_clients)]
-        discoveries = Discoveries(settings.false_discovery_rate, [TailPValues(scores) for scores in calibration])
+        p_values = [TailPValues(scores) for scores in calibration]
+        discoveries = Discoveries(settings.false_discovery_rate, settings.false_discovery_period, p_values)
     if settings.on_drift == "ignore":
         return Watch(incidents, discoveries=discoveries)
     files.append(GrowingFile(Path(settings.output) / "drift.jsonl"))

@@ -96,5 +96,6 @@ def _close(files: Sequence[GrowingFile]) -> None:
 
 def _identity(settings: "LiveSettings") -> str:
     """Of what a stored state belongs to: the detector, the source, and the rule of alarms."""
-    rule = [settings.alarm_rule, settings.target_fpr, settings.spot_depth, settings.false_discovery_rate]
+    rule = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
+    rule += [settings.false_discovery_rate, settings.false_discovery_period]
     return hashlib.sha256(json.dumps([digest(settings.run), settings.source, *rule]).encode()).hexdigest()

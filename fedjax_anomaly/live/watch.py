@@ -20,14 +20,15 @@ Recalibrate = Callable[[str, np.ndarray], None]
 class Discoveries:
     """Alarms over all streams by one bounded share of false ones, instead of each stream's own threshold."""
 
-    def __init__(self, rate: float, p_values: Sequence[TailPValues]) -> None:
+    def __init__(self, rate: float, period: int, p_values: Sequence[TailPValues]) -> None:
         """Begins without alarms.
 
         Args:
           rate: of false alarms among all.
+          period: events after which the procedure begins anew.
           p_values: of each client's scores.
         """
-        self.online, self._p_values = OnlineDiscoveries(rate), p_values
+        self.online, self._p_values = OnlineDiscoveries(rate, period), p_values
 
     def judge(self, events: Sequence[ScoredEvent]) -> list[ScoredEvent]:
         """The events with other alarms, and the thresholds that these correspond to."""

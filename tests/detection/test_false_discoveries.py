@@ -71,6 +71,15 @@ def test_levels_are_those_of_the_formula_and_batches_do_not_matter():
     np.testing.assert_array_equal(np.concatenate(parts), alarm)
 
 
+def test_after_each_period_it_begins_anew():
+    p_values = np.random.default_rng(4).random(200) ** 6
+    alarm, level = OnlineDiscoveries(0.1, period=70).judge(p_values)
+    for begin in (0, 70, 140):
+        own_alarm, own_level = OnlineDiscoveries(0.1).judge(p_values[begin : begin + 70])
+        np.testing.assert_array_equal(alarm[begin : begin + 70], own_alarm)
+        np.testing.assert_array_equal(level[begin : begin + 70], own_level)
+
+
 def test_pvalues_of_normal_scores_are_uniform():
     # Each calibration set of 5,000 has its own error: 10 of them, and 20,000 new scores each.
     generator = np.random.default_rng(2)
