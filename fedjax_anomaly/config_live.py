@@ -104,6 +104,10 @@ class LiveSettings:
         ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        if not 0.0 < self.drift_delta < 1.0:
+            raise ValueError(f"drift_delta={self.drift_delta} must lie in (0, 1).")
+        if self.webhook and not self.webhook.startswith(("http://", "https://")):
+            raise ValueError(f"webhook={self.webhook} must begin with http:// or https://.")
         if self.prometheus:
             host, _, port = self.prometheus.rpartition(":")
             if not host or not port.isdecimal() or int(port) > 65535:

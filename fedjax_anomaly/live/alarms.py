@@ -12,7 +12,7 @@ from fedjax_anomaly.detection.false_discoveries import TailPValues, pvalue_score
 from fedjax_anomaly.detection.spot import spot_rule
 from fedjax_anomaly.live.alertmanager import Alertmanager
 from fedjax_anomaly.live.bundle import Bundle
-from fedjax_anomaly.live.drift import DriftMonitor
+from fedjax_anomaly.live.drift import MEMORY, DriftMonitor
 from fedjax_anomaly.live.incidents import Incidents
 from fedjax_anomaly.live.interfaces import Sink
 from fedjax_anomaly.live.outputs import GrowingFile
@@ -68,7 +68,11 @@ def make_watch(
     return Watch(
         incidents,
         discoveries=discoveries,
-        drift=DriftMonitor(lambda c: bundle.calibration_of(c, rule.scores_needed), delta=settings.drift_delta),
+        drift=DriftMonitor(
+            lambda c: bundle.calibration_of(c, rule.scores_needed),
+            delta=settings.drift_delta,
+            memory=max(MEMORY, rule.scores_needed),
+        ),
         drift_lines=files[-1],
         recalibrate=recalibrate if settings.on_drift == "recalibrate" else None,
         scores_needed=rule.scores_needed,

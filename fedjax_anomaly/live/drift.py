@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float
 
 from fedjax_anomaly.live.interfaces import ScoredEvent
 
+MEMORY = 2048
+"""Scores of a stream that are kept, unless told otherwise."""
+
 _STRETCH = 4.0
 _LAST_BLOCKS = 5
 
@@ -69,7 +72,7 @@ class DriftMonitor:
         *,
         delta: float = 0.002,
         block: int = 32,
-        memory: int = 2048,
+        memory: int = MEMORY,
     ) -> None:
         """Begins without streams.
 
@@ -125,7 +128,7 @@ class DriftMonitor:
     def due(self, stream: str, least: int) -> bool:
         """Whether a stream has changed, had no new threshold since, and has so many scores to set one from."""
         known = self._streams.get(stream)
-        return known is not None and known.changed and len(known.scores) >= min(least, self._memory)
+        return known is not None and known.changed and len(known.scores) >= least
 
     def handled(self, stream: str, reference: Float[np.ndarray, " N"] | None = None) -> None:
         """Notes that a change was dealt with; `reference` are the scores that a new threshold was set from, if any."""

@@ -155,6 +155,7 @@ def test_a_rule_that_is_set_anew_changes_its_own_stream_only(bundle):
         ({"false_discovery_rate": 0.1, "on_drift": "recalibrate"}, "false_discovery_rate"),
         ({"incident_alarms": 0}, "incident_alarms"),
         ({"prometheus": "9464"}, "prometheus"),
+        ({"webhook": "localhost:9093"}, "webhook"),
     ],
 )
 def test_settings_without_effect_or_out_of_bounds_are_refused_by_name(arguments, name):
