@@ -1,0 +1,7 @@
+"""The scorer as a file that runs without the training stack."""
+
+from fedjax_anomaly.live.export.edge_scorer import EdgeScorer
+from fedjax_anomaly.live.export.onnx_graph import onnx_model
+from fedjax_anomaly.live.export.stablehlo import stablehlo_artifact
+
+__all__ = ["EdgeScorer", "onnx_model", "stablehlo_artifact"]
