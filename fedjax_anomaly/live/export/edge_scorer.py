@@ -88,7 +88,7 @@ class EdgeScorer:
 
     def _encode(self, numeric: jax.Array, categories: jax.Array | None) -> jax.Array:
         """As `Encoder.transform` does it, in float64 where JAX may: standardising magnifies rounding."""
-        wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+        wide = jnp.result_type(float)
         if self.bundle.differences:
             numeric = jnp.concatenate([numeric[:, 1:], jnp.diff(numeric, axis=1)], axis=2)
         values = numeric.astype(wide)

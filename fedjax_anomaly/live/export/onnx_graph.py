@@ -107,7 +107,7 @@ class _Graph:
         from onnx import TensorProto, helper
 
         layout = scorer.encoder.layout
-        shape = ["batch", scorer.num_rows, scorer.num_given]
+        shape: list[str | int | None] = ["batch", scorer.num_rows, scorer.num_given]
         inputs = [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, shape)]
         if layout.block_sizes:
             shape = ["batch", scorer.bundle.window_length, len(layout.block_sizes)]
