@@ -179,7 +179,7 @@ def _calibration(
 
 def measurements(quick: bool) -> list[tuple[Workload, Mode, int]]:
     """A workload, a mode and a number of events."""
-    lone, sustained, seconds = (200, 1024, 0.5) if quick else (5000, 40_960, 8.0)
+    lone, sustained, seconds = (200, 1024, 0.5) if quick else (3000, 20_480, 4.0)
     found: list[tuple[Workload, Mode, int]] = []
     for workload in WORKLOADS:
         if workload.profile == "normal":

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.live.otlp import OtlpSource
+from fedjax_anomaly.live.start import start
 
 COLUMNS = ("cpu", "requests", "seconds.sum", "seconds.count", "region")
 
@@ -170,3 +174,32 @@ def test_points_of_one_metric_are_told_apart_by_chosen_attributes():
     (record,) = source.read(5, 0.0)
     assert {name: record.fields[name] for name in columns} == {"cpu{core=0}": 0.0, "cpu{core=1}": 1.0}
     assert source.read(5, 0.0) is None
+
+
+def test_what_the_sdk_exports_is_scored(bundle, tmp_path):
+    """From the SDK's instruments to lines of scores; at the end nothing is left unscored."""
+    write_bundle(tmp_path, bundle)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    engine = start(LiveSettings(run=str(tmp_path), source=f"otlp://127.0.0.1:{port}", max_batch=4))
+    exporter = OTLPMetricExporter(f"http://127.0.0.1:{port}/v1/metrics", max_export_batch_size=5)
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3.6e6)
+    resource = Resource({"service.name": bundle.client_names[2]})
+    provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+    gauges = [provider.get_meter("test").create_gauge(name) for name in bundle.column_names]
+    for value in (1.0, 2.0):
+        for gauge in gauges:
+            gauge.set(value)
+        assert provider.force_flush()
+    provider.shutdown()  # Exports the last values once more.
+    counts = engine.run(stop_requested=lambda: True)
+    assert (counts.read, counts.scored) == (3, 3)
+    scores = [json.loads(line) for line in (tmp_path / "live" / "scores.jsonl").read_text().splitlines()]
+    assert [line["stream"] for line in scores] == [bundle.client_names[2]] * 3
+    assert scores[0]["time"] < scores[1]["time"] < scores[2]["time"]
+
+
+def test_an_address_that_is_none_is_refused(bundle, tmp_path):
+    write_bundle(tmp_path, bundle)
+    with pytest.raises(ValueError, match=r"source=otlp://4318 must be as in"):
+        start(LiveSettings(run=str(tmp_path), source="otlp://4318", max_batch=1))
