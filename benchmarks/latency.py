@@ -257,7 +257,7 @@ def main() -> None:
     attacks = {workload: write_events(folder, workload, most[workload]) for workload in WORKLOADS}
     task = {"settings": settings, "measurements": [(workload.name, mode, count) for workload, mode, count in plan]}
     write_atomically(folder / "task.json", json.dumps(task).encode())
-    rows = measure_all(plan, pythons, folder, 1 if arguments.quick else 3, arguments.cores)
+    rows = measure_all(plan, pythons, folder, 1 if arguments.quick else 2, arguments.cores)
     for row in rows:
         row |= {"cores": arguments.cores}
     for workload, share in attacks.items():
