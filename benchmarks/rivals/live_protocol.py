@@ -118,9 +118,9 @@ def drive(detector: Detector, events: Events, mode: Mode, count: int) -> Measure
     done, start = 0, time.perf_counter()
     while done < count:
         if mode == "lone":
-            number, there = 1, time.perf_counter()
+            number, there = 1, np.array(time.perf_counter())
         elif mode == "sustained":
-            number, there = min(MAX_BATCH, count - done), start
+            number, there = min(MAX_BATCH, count - done), np.array(start)
         else:
             wait_until(start + due[done])
             number = min(int(np.searchsorted(due, time.perf_counter() - start, "right")) - done, MAX_BATCH)
