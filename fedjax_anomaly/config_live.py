@@ -34,6 +34,9 @@ class LiveSettings:
         "Attributes, by comma, that tell several OpenTelemetry data points of a metric apart; a column is then called "
         "as in cpu{core=0}.",
     )
+    otlp_join_seconds: float = _option(
+        0.05, "OpenTelemetry data points of a resource whose times differ by no more than this are one event."
+    )
     otlp_gather_seconds: float = _option(
         5.0, "For how long an event of OpenTelemetry metrics waits for the columns that are missing."
     )
@@ -56,7 +59,12 @@ class LiveSettings:
             raise ValueError("run is missing: give the folder of a finished run as --run.")
         if not self.source:
             raise ValueError("source is empty; give - for standard input, or a file.")
-        for name, least in (("max_batch", 1), ("max_streams", 0), ("max_future_seconds", 0.0)):
+        for name, least in (
+            ("max_batch", 1),
+            ("max_streams", 0),
+            ("max_future_seconds", 0.0),
+            ("otlp_join_seconds", 0.0),
+        ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         for name in ("snapshot_seconds", "otlp_gather_seconds"):

@@ -62,6 +62,7 @@ class OtlpSource:
         point_attributes: Sequence[str] = (),
         most_events: int = 10_000,
         gather_seconds: float = 5.0,
+        join_seconds: float = 0.05,
     ) -> None:
         """Opens the port and begins to receive.
 
@@ -73,6 +74,7 @@ class OtlpSource:
           point_attributes: see `points_of`.
           most_events: in the buffer; a full one makes senders wait.
           gather_seconds: for which an event waits for its columns.
+          join_seconds: between points that are of one time; less than half of the time between two events.
 
         Raises:
           ValueError: for settings out of range.
@@ -80,11 +82,14 @@ class OtlpSource:
         """
         if not stream_attributes:
             raise ValueError("stream_attributes is empty; name at least one attribute of the resource.")
-        if most_events < 1 or not gather_seconds > 0.0:
+        if most_events < 1 or not gather_seconds > 0.0 or not join_seconds >= 0.0:
             raise ValueError(
-                f"most_events={most_events} and gather_seconds={gather_seconds} must be at least 1 and positive."
+                f"most_events={most_events} must be at least 1, gather_seconds={gather_seconds} positive and "
+                f"join_seconds={join_seconds} not negative."
             )
-        self._buffer = EventBuffer(columns, most_events=most_events, gather_seconds=gather_seconds)
+        self._buffer = EventBuffer(
+            columns, most_events=most_events, gather_seconds=gather_seconds, join_seconds=join_seconds
+        )
         self._attributes = tuple(stream_attributes), tuple(point_attributes)
         self._server = _Server((host, port), _Handler)
         self._server.receive = self._receive

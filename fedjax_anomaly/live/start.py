@@ -100,6 +100,7 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
         stream_attributes=stream,
         point_attributes=attributes,
         gather_seconds=settings.otlp_gather_seconds,
+        join_seconds=settings.otlp_join_seconds,
     )
 
 

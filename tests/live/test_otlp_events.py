@@ -47,6 +47,25 @@ def test_events_do_not_depend_on_how_requests_divide_them(seed):
     assert events.read(1, 0.0) == []
 
 
+def test_times_that_are_near_are_one_event_that_is_then_closed_as_a_whole():
+    events = EventBuffer(COLUMNS, most_events=100, gather_seconds=60.0, join_seconds=1e-6)
+    first = [Point("a", 1000, "cpu", 5.0, 0), Point("a", 1900, "latency", 6.0, 1)]
+    second = [Point("a", 4500, "latency", 8.0, 0), Point("a", 4000, "cpu", 7.0, 1)]
+    assert not events.take([first[0], second[0]])
+    assert not events.take([first[1], second[1]])
+    found = [(r.fields["time"], r.fields["cpu"], r.fields["latency"]) for r in events.read(9, 0.0)]
+    assert found == [(1e-6, 5.0, 6.0), (4.5e-6, 7.0, 8.0)]
+    assert len(events.take(second)) == 2
+    assert events.read(9, 0.0) == []
+
+
+def test_a_second_value_with_a_time_of_its_own_begins_another_event():
+    events = EventBuffer(COLUMNS, most_events=100, gather_seconds=60.0, join_seconds=1e-6)
+    assert not events.take([Point("a", 1000, "cpu", 5.0, 0), Point("a", 1500, "cpu", 7.0, 1)])
+    events.close()
+    assert [r.fields["cpu"] for r in events.read(9, 0.0)] == [5.0, 7.0]
+
+
 def test_an_incomplete_event_comes_before_a_later_complete_one_and_is_then_closed():
     events = buffer()
     events.take(points("a", 10**9, "cpu") + points("b", 10**9, "cpu"))
