@@ -26,7 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.live.otlp import OtlpSource
-from fedjax_anomaly.live.start import start
+from fedjax_anomaly.live.start import open_source, start
 
 COLUMNS = ("cpu", "requests", "seconds.sum", "seconds.count", "region")
 
@@ -199,7 +199,6 @@ def test_what_the_sdk_exports_is_scored(bundle, tmp_path):
     assert scores[0]["time"] < scores[1]["time"] < scores[2]["time"]
 
 
-def test_an_address_that_is_none_is_refused(bundle, tmp_path):
-    write_bundle(tmp_path, bundle)
+def test_an_address_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"source=otlp://4318 must be as in"):
-        start(LiveSettings(run=str(tmp_path), source="otlp://4318", max_batch=1))
+        open_source(LiveSettings(run="any", source="otlp://4318"), COLUMNS)
