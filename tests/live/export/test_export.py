@@ -132,9 +132,8 @@ def test_changes_are_those_of_training_and_the_metadata_name_what_is_given():
     nothing = Categorical.from_strings(["normal"] * len(numeric))
     table = Table(numeric, ("a", "b"), (), (), nothing, 60.0 * np.arange(len(numeric)), None)
     changed = with_differences(Dataset("tiny", table, table, "time")).train
-    expected = np.asarray(
-        scorer.bundle.build_model().column_errors(scorer.params, encoder.transform(changed)[None, 1:])
-    )[:, -1]
+    column_errors = jax.jit(scorer.bundle.build_model().column_errors)
+    expected = np.asarray(column_errors(scorer.params, encoder.transform(changed)[None, 1:]))[:, -1]
     for score, errors in outputs_of(scorer, {"numeric": numeric[None]}):
         np.testing.assert_allclose(errors, expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(score, expected.mean(axis=1), rtol=1e-4)
