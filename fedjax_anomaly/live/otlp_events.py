@@ -22,7 +22,7 @@ class EventBuffer:
     """Joins the points of one stream and one time into an event, and keeps events until they are read.
 
     Times are one when they differ by no more than `join_seconds`, as some SDKs look at the clock for each metric; the
-    event has that of its first point. A second value of a column, with a time of its own, begins another event.
+    event has that of its first point. Another value of a column, with a time of its own, begins another event.
 
     An event is complete when every column is there. One that stays incomplete is handed over as it is, for the detector
     to reject by the name of what is missing: `gather_seconds` after its first point, or when a later event of its
@@ -57,7 +57,7 @@ class EventBuffer:
         self._handed_over: OrderedDict[str, int] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
-        self._position = 0
+        self._num_open = self._position = 0
 
     def take(self, points: Sequence[Point]) -> dict[int, str]:
         """Takes in the points of a request; where there is no room for all of its events, none of them.
@@ -113,12 +113,10 @@ class EventBuffer:
         events = gathered[point.stream]
         event = events.get(point.time_ns)
         if event is None:
-            near = [
-                t for t in events if abs(t - point.time_ns) <= self._join_ns and point.column not in events[t].fields
-            ]
+            near = [t for t in events if abs(t - point.time_ns) <= self._join_ns and events[t].has_room_for(point)]
             nearest = min(near, key=lambda t: abs(t - point.time_ns), default=point.time_ns)
             event = events.setdefault(nearest, _Gathering(point.time_ns, {}))
-        if point.column in event.fields and not same(event.fields[point.column], point.value):
+        if not event.has_room_for(point):
             return f"{point.column} has several values at one time; tell its points apart by attributes"
         event.latest_ns = max(event.latest_ns, point.time_ns)
         event.fields[point.column] = point.value
@@ -126,7 +124,7 @@ class EventBuffer:
 
     def _keep(self, gathered: dict[str, dict[int, "_Gathering"]]) -> None:
         """Takes over the events as they are with a request, where there is room for them."""
-        waiting = len(self._ready) + sum(len(events) for events in self._open.values())
+        waiting = len(self._ready) + self._num_open
         new = [
             (stream, t) for stream, events in gathered.items() for t in events if t not in self._open.get(stream, ())
         ]
@@ -137,6 +135,7 @@ class EventBuffer:
         self._open |= {stream: events for stream, events in gathered.items() if events}
         deadline = time.monotonic() + self._gather_seconds
         self._waiting.extend((deadline, stream, t) for stream, t in new)
+        self._num_open += len(new)
 
     def _hand_over_complete(self, stream: str) -> None:
         complete = [t for t, event in self._open.get(stream, {}).items() if len(event.fields) == len(self._columns)]
@@ -161,6 +160,7 @@ class EventBuffer:
         latest_ns = self._handed_over.pop(stream, -1)
         for time_ns in sorted(t for t in events if t <= until_ns):
             event = events.pop(time_ns)
+            self._num_open -= 1
             latest_ns = max(latest_ns, event.latest_ns)
             fields: dict[str, Any] = {"stream": stream, "time": time_ns / 1e9, **event.fields}
             self._position += 1
@@ -183,6 +183,10 @@ class _Gathering:
 
     latest_ns: int
     fields: dict[str, Any]
+
+    def has_room_for(self, point: Point) -> bool:
+        """Whether its column is not there, or with the same value."""
+        return point.column not in self.fields or same(self.fields[point.column], point.value)
 
     def copy(self) -> "_Gathering":
         """One that can be added to for a request that may yet be refused."""

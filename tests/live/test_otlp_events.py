@@ -59,6 +59,16 @@ def test_times_that_are_near_are_one_event_that_is_then_closed_as_a_whole():
     assert events.read(9, 0.0) == []
 
 
+def test_a_value_that_comes_with_each_of_near_times_is_one():
+    """An attribute of the resource comes with every time at which one of its metrics was measured."""
+    events = EventBuffer((*COLUMNS, "region"), most_events=100, gather_seconds=60.0, join_seconds=1e-6)
+    events.take([Point("a", t, column, 0.5, t) for column, t in (("cpu", 1000), ("latency", 1300))])
+    events.take([Point("a", t, "region", "eu", -1) for t in (1000, 1300)])
+    events.close()
+    (record,) = events.read(9, 0.0)
+    assert record.fields == {"stream": "a", "time": 1e-6, "cpu": 0.5, "latency": 0.5, "region": "eu"}
+
+
 def test_a_second_value_with_a_time_of_its_own_begins_another_event():
     events = EventBuffer(COLUMNS, most_events=100, gather_seconds=60.0, join_seconds=1e-6)
     assert not events.take([Point("a", 1000, "cpu", 5.0, 0), Point("a", 1500, "cpu", 7.0, 1)])
