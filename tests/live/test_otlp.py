@@ -142,12 +142,12 @@ def test_json_is_answered_in_json_and_refused_points_are_counted(source):
 
 def test_what_cannot_be_taken_in_is_answered_as_the_protocol_says(source):
     proto = {"Content_Type": "application/x-protobuf"}
-    full = request_of(*({"timeUnixNano": str(t), "asDouble": 1.0} for t in (1, 2)))
+    full = request_of(*({"timeUnixNano": str(t * 10**9), "asDouble": 1.0} for t in (1, 2)))
     assert post(source, full.SerializeToString(), **proto).status == 200
-    later = request_of({"timeUnixNano": "3", "asDouble": 1.0}).SerializeToString()
+    later = request_of({"timeUnixNano": "3000000000", "asDouble": 1.0}).SerializeToString()
     busy = post(source, later, **proto)
     assert (busy.status, busy.headers["Retry-After"]) == (503, "1")
-    three = request_of(*({"timeUnixNano": str(t), "asDouble": 1.0} for t in (4, 5, 6)))
+    three = request_of(*({"timeUnixNano": str(t * 10**9), "asDouble": 1.0} for t in (4, 5, 6)))
     assert post(source, three.SerializeToString(), **proto).status == 413
     assert post(source, b"\xff\xff", **proto).status == 400
     assert post(source, b"{", Content_Type="application/json").status == 400
