@@ -18,11 +18,30 @@ class LiveSettings:
     """Every setting of a live detector."""
 
     run: str = _option("", "Folder of the finished run whose models score.")
-    source: str = _option("-", "Where events come from: - is standard input, anything else a file that is followed.")
+    source: str = _option(
+        "-",
+        "Where events come from: - is standard input, otlp://HOST:PORT receives OpenTelemetry metrics over HTTP there, "
+        "anything else is a file that is followed.",
+    )
     input_format: Format = _option(
         "auto", "Of the lines; auto goes by the file's suffix, or takes JSON where the first line begins with a brace."
     )
     follow: bool = _option(True, "Waits for more at the end of a file; --nofollow ends there.")
+    otlp_stream: str = _option(
+        "service.name",
+        "Attributes of an OpenTelemetry resource that name its stream, by comma: their values, joined by a slash.",
+    )
+    otlp_attributes: str = _option(
+        "",
+        "Attributes, by comma, that tell several OpenTelemetry data points of a metric apart; a column is then called "
+        "as in cpu{core=0}.",
+    )
+    otlp_join_seconds: float = _option(
+        0.05, "OpenTelemetry data points of a resource whose times differ by no more than this are one event."
+    )
+    otlp_gather_seconds: float = _option(
+        5.0, "For how long an event of OpenTelemetry metrics waits for the columns that are missing."
+    )
     output_dir: str = _option(
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."
     )
@@ -73,11 +92,17 @@ class LiveSettings:
             raise ValueError("run is missing: give the folder of a finished run as --run.")
         if not self.source:
             raise ValueError("source is empty; give - for standard input, or a file.")
-        for name, least in (("max_batch", 1), ("max_streams", 0), ("max_future_seconds", 0.0)):
+        for name, least in (
+            ("max_batch", 1),
+            ("max_streams", 0),
+            ("max_future_seconds", 0.0),
+            ("otlp_join_seconds", 0.0),
+        ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        if not self.snapshot_seconds > 0.0:
-            raise ValueError(f"snapshot_seconds={self.snapshot_seconds} must be positive.")
+        for name in ("snapshot_seconds", "otlp_gather_seconds"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
 
         self._check_alarms()
 

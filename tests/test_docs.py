@@ -237,7 +237,16 @@ def test_every_reason_for_a_rejection_is_described():
 
 @pytest.mark.parametrize(
     "document",
-    ["own_data.md", "add_a_dataset.md", "partitions.md", "privacy.md", "profiling.md", "scaling.md", "live.md"],
+    [
+        "own_data.md",
+        "add_a_dataset.md",
+        "partitions.md",
+        "privacy.md",
+        "profiling.md",
+        "scaling.md",
+        "live.md",
+        "opentelemetry.md",
+    ],
 )
 def test_every_flag_in_a_command_exists(document):
     kinds = (Config, AuditSettings, LiveSettings)

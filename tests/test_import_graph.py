@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "distributed": {"types"},
     "compilation_cache": {"data"},
     "compiler_options": set(),
+    "export": {"command", "live"},
     "audit": {"auditing", "command", "compilation_cache"},
     "detect": {"command", "compilation_cache", "config_flags", "config_live", "live"},
     "train": {"command", "compilation_cache", "config_flags", "distributed", "experiment", "reporting"},

@@ -105,6 +105,11 @@ class Intake:
         self._times: list[deque[float]] = []
         self.extra_fields = 0
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that an event must have."""
+        return self._fields
+
     def take(self, records: Sequence[Record]) -> tuple[Events, list[Rejected]]:
         """Checks and encodes records, in their order; together they come out as many as went in."""
         kept: list[tuple[Record, str, int, tuple]] = []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedjax_anomaly.config_live import LiveSettings
 
 _ROOM = 1024
+_OTLP = "otlp://"
 
 
 def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequence[Sink] = ()) -> Engine:
@@ -47,7 +48,7 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
     files: list[GrowingFile] = []
     engines: list[Engine] = []
     with ExitStack() as undo:
-        source = open_source(settings) if source is None else source
+        source = open_source(settings, intake.columns) if source is None else source
         undo.callback(source.close)
         scorer = Scorer(bundle, rule, max_streams=max_streams, max_batch=settings.max_batch)
         undo.callback(_close, files)
@@ -78,12 +79,19 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
     return engine
 
 
-def open_source(settings: "LiveSettings") -> Source:
+def open_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
     """The source that the settings name.
 
+    Args:
+      settings: all of them.
+      columns: those that an event must have.
+
     Raises:
-      OSError: when it cannot be read.
+      ValueError: for an address that is none.
+      OSError: when it cannot be read, or the address is taken.
     """
+    if settings.source.startswith(_OTLP):
+        return _otlp_source(settings, columns)
     if settings.source == "-":
         return PipeSource(sys.stdin.fileno(), settings.input_format)
     return FollowedFile(settings.source, settings.input_format, follow=settings.follow)
@@ -92,6 +100,27 @@ def open_source(settings: "LiveSettings") -> Source:
 def _close(files: Sequence[GrowingFile]) -> None:
     for file in files:
         file.close()
+
+
+def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
+    from fedjax_anomaly.live.otlp import OtlpSource  # Not needed by other sources.
+
+    host, _, port = settings.source.removeprefix(_OTLP).rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"source={settings.source} must be as in otlp://127.0.0.1:4318.")
+    stream, attributes = (
+        [name.strip() for name in names.split(",") if name.strip()]
+        for names in (settings.otlp_stream, settings.otlp_attributes)
+    )
+    return OtlpSource(
+        columns,
+        host=host,
+        port=int(port),
+        stream_attributes=stream,
+        point_attributes=attributes,
+        gather_seconds=settings.otlp_gather_seconds,
+        join_seconds=settings.otlp_join_seconds,
+    )
 
 
 def _identity(settings: "LiveSettings") -> str:

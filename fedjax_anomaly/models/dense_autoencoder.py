@@ -30,7 +30,7 @@ class DenseAutoencoder(nn.Module):
     @nn.compact
     def __call__(self, windows: Float[jax.Array, "B T F"]) -> Float[jax.Array, "B T F"]:
         """Reconstructs a batch of windows."""
-        flat = windows.reshape(len(windows), -1)
+        flat = windows.reshape(windows.shape[0], -1)
         latent = Dense(self.latent_size, self.matmul_dtype, name="latent")(self._hidden(flat, "encoder"))
         output = Dense(flat.shape[-1], self.matmul_dtype, name="output")(self._hidden(latent, "decoder"))
         return output.reshape(windows.shape)

@@ -90,23 +90,27 @@ def lstm_autoencoder(
     """
     check_sizes(hidden_size=hidden_size, latent_size=latent_size, num_layers=num_layers)
     module: Any = LSTMAutoencoder(layout.num_features, hidden_size, latent_size, num_layers, latent_per, matmul_dtype)
-    group_masks = None if feature_groups is None else _group_masks(layout, feature_groups)
-    length = 1 if group_masks is None else len(group_masks)
+    masks = None if feature_groups is None else group_masks(layout, feature_groups)
+    length = 1 if masks is None else len(masks)
 
     def init(key: jax.Array) -> PyTree:
         return module.init(key, jnp.zeros((1, length, layout.num_features), jnp.float32))
 
     def reconstruct(params: PyTree, windows: jax.Array) -> jax.Array:
-        if group_masks is None:
+        if masks is None:
             return module.apply(params, windows)
-        steps = windows * group_masks[None]
-        return jnp.sum(module.apply(params, steps) * group_masks[None], axis=1, keepdims=True)
+        steps = windows * masks[None]
+        return jnp.sum(module.apply(params, steps) * masks[None], axis=1, keepdims=True)
 
     return autoencoder(layout, init, reconstruct, input_masking=input_masking)
 
 
-def _group_masks(layout: FeatureLayout, feature_groups: tuple[tuple[int, ...], ...]) -> np.ndarray:
-    """Float[G, F], 1 where a feature belongs to the group."""
+def group_masks(layout: FeatureLayout, feature_groups: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Float[G, F], 1 where a feature belongs to the group.
+
+    Raises:
+      ValueError: unless every feature belongs to one group.
+    """
     masks = np.zeros((len(feature_groups), layout.num_features), np.float32)
     for g, features in enumerate(feature_groups):
         masks[g, list(features)] = 1.0
