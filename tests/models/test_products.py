@@ -91,3 +91,6 @@ def test_a_dense_layer_is_that_of_flax():
 
     of_ours, of_flax = (jax.value_and_grad(partial(loss, layer), (0, 1))(params, rows) for layer in (ours, flax))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), of_ours, of_flax)
+    # An attack on gradients differentiates them once more, forward.
+    of_ours, of_flax = (jax.jacfwd(jax.grad(partial(loss, layer), 1), 1)(params, rows) for layer in (ours, flax))
+    np.testing.assert_allclose(of_ours, of_flax, rtol=1e-5, atol=1e-5)
