@@ -33,7 +33,9 @@ def test_without_noise_the_bound_is_far_above_zero(small_dataset):
     [
         (dataclasses.replace(EXAMPLE, num_rounds=1), "window", "each client's update"),
         (CLIENT, "client", "the released sums"),
-        (dataclasses.replace(CLIENT, dp_trust="local"), "client", "each client's update"),
+        pytest.param(
+            dataclasses.replace(CLIENT, dp_trust="local"), "client", "each client's update", marks=pytest.mark.slow
+        ),
         (dataclasses.replace(CLIENT, **SHARES), "client", "the released sums"),
     ],
 )

@@ -29,8 +29,14 @@ ADAPTIVE = dataclasses.replace(CLIENT_LEVEL, client_sampling="poisson", clip_qua
 
 @pytest.mark.parametrize(
     "config",
-    [dataclasses.replace(ADAPTIVE, clients_per_round=4, secure_aggregation="secagg"), CORRELATED],
-    ids=["adaptive", "correlated"],
+    [
+        pytest.param(
+            dataclasses.replace(ADAPTIVE, clients_per_round=4, secure_aggregation="secagg"),
+            id="adaptive",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(CORRELATED, id="correlated"),
+    ],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(small_dataset, tmp_path, config):
     experiment, records = build(config, small_dataset), []
