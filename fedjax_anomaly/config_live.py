@@ -46,12 +46,16 @@ class LiveSettings:
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."
     )
     write_scores: Literal["all", "alarms", "none"] = _option("all", "Which events get a line in scores.jsonl.")
-    alarm_rule: Literal["run", "conformal", "spot"] = _option(
-        "run",
-        "What an alarm is: a score above the threshold of the run's own rule, above the conformal threshold for "
-        "--target_fpr, or above that of extreme-value theory (SPOT), which goes on learning from the stream.",
+    alarm_rule: Literal["conformal", "spot", "run"] = _option(
+        "conformal",
+        "What an alarm is: a score above the conformal threshold for --target_fpr, above that of extreme-value theory "
+        "(SPOT) for it, which goes on learning from the stream, or above the threshold of the run's own rule.",
     )
-    target_fpr: float = _option(0.0, "Share of normal events that are to be alarms; for conformal and spot.")
+    target_fpr: float = _option(
+        0.0,
+        "Share of normal events that are to be alarms; 0 takes 0.002, or for conformal the least that the held-out "
+        "scores can show where these are fewer than 499.",
+    )
     spot_depth: int = _option(
         0, "Scores of the running mean that spot takes away, for streams that wander; 0 takes none."
     )
@@ -107,18 +111,19 @@ class LiveSettings:
         self._check_alarms()
 
     def _check_alarms(self) -> None:
-        if (self.alarm_rule == "run") != (self.target_fpr == 0.0) or not 0.0 <= self.target_fpr < 1.0:
+        if not 0.0 <= self.target_fpr < 1.0 or (self.target_fpr and self.alarm_rule == "run"):
             raise ValueError(
-                f"target_fpr={self.target_fpr} with alarm_rule={self.alarm_rule}: conformal and spot need one in "
-                "(0, 1), and the run's own rule has a level already."
+                f"target_fpr={self.target_fpr} with alarm_rule={self.alarm_rule}: conformal and spot take one in "
+                "(0, 1), or 0 for the usual one, and the run's own rule has a level already."
             )
         if self.spot_depth and self.alarm_rule != "spot":
             raise ValueError(f"spot_depth={self.spot_depth} has no effect without --alarm_rule=spot.")
         if not 0.0 <= self.false_discovery_rate < 1.0:
             raise ValueError(f"false_discovery_rate={self.false_discovery_rate} must lie in [0, 1); 0 is without.")
-        if self.false_discovery_rate and (self.alarm_rule != "run" or self.on_drift == "recalibrate"):
+        other_rule = self.alarm_rule != "conformal" or self.target_fpr
+        if self.false_discovery_rate and (other_rule or self.on_drift == "recalibrate"):
             raise ValueError(
-                "false_discovery_rate takes the place of a threshold, so that no other --alarm_rule and no "
+                "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr and no "
                 "--on_drift=recalibrate has an effect beside it."
             )
         for name, least in (

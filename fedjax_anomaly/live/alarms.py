@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 _GAP_STEPS = 10.0
 _GAP_SECONDS = 60.0
 
+DEFAULT_FPR = 0.002
+"""Chosen on simulated days that no figure is told of (`benchmarks/live_day.py`)."""
+
 
 def alarm_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
     """The rule that the settings name."""
     if settings.alarm_rule == "run":
         return constant_rule(bundle.threshold, bundle.threshold_level)
     if settings.alarm_rule == "spot":
-        return spot_rule(settings.target_fpr, depth=settings.spot_depth)
-    return constant_rule("conformal", settings.target_fpr)
+        return spot_rule(settings.target_fpr or DEFAULT_FPR, depth=settings.spot_depth)
+    least = 1.0 / (len(bundle.calibration_scores) + 1)
+    return constant_rule("conformal", settings.target_fpr or max(DEFAULT_FPR, least))
 
 
 def make_watch(

@@ -12,6 +12,7 @@ from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.detection.alarm_rules import constant_rule
 from fedjax_anomaly.detection.false_discoveries import TailPValues
 from fedjax_anomaly.detection.spot import spot_rule
+from fedjax_anomaly.live.alarms import alarm_rule
 from fedjax_anomaly.live.bundle import read_bundle, write_bundle
 from fedjax_anomaly.live.drift import DriftMonitor
 from fedjax_anomaly.live.events import Events
@@ -73,7 +74,8 @@ class Looks(Kept):
 
 def test_incidents_and_figures_are_told_and_a_restart_goes_on_with_incidents_that_are_open(run_dir, texts):
     looks = Looks(a_free_port())
-    start(settings(run_dir, ["no JSON", *texts], "whole", prometheus=f"127.0.0.1:{looks.port}"), sinks=[looks]).run()
+    with_figures = {"alarm_rule": "run", "prometheus": f"127.0.0.1:{looks.port}"}
+    start(settings(run_dir, ["no JSON", *texts], "whole", **with_figures), sinks=[looks]).run()
     assert 'fedjax_anomaly_rejected_total{reason="unreadable"} 1.0' in looks.text
     whole = json_lines(run_dir / "whole" / "incidents.jsonl")
     assert len(whole) > 10
@@ -81,7 +83,7 @@ def test_incidents_and_figures_are_told_and_a_restart_goes_on_with_incidents_tha
     number = {(incident.stream, incident.start): incident.num_alarms for incident in looks.incidents}
     assert sum(number.values()) <= sum(event.alarm for event in looks.events)
     # The first half, and the rest by another process that goes on from its state.
-    first = settings(run_dir, texts[:240], "parts")
+    first = settings(run_dir, texts[:240], "parts", alarm_rule="run")
     start(first).run()
     write_lines(run_dir / "parts.jsonl", texts)
     start(first).run()
@@ -145,11 +147,21 @@ def test_a_rule_that_is_set_anew_changes_its_own_stream_only(bundle):
     assert before[0] == before[1] != 2.0
 
 
+@pytest.mark.parametrize(("repetitions", "rank_from_above"), [(1, 1), (8, 4)])
+def test_few_held_out_scores_make_the_usual_rate_the_least_they_can_show(bundle, repetitions, rank_from_above):
+    """The k-th greatest of N is exceeded with k / (N + 1): 1 / 251, and 4 / 2001 is the most within 0.002."""
+    few = np.random.default_rng(0).permutation(250 * repetitions).astype(np.float32)
+    few_scores = dataclasses.replace(bundle, calibration_scores=few, calibration_client=np.zeros(len(few), np.int32))
+    threshold = alarm_rule(LiveSettings(run="run"), few_scores).init(few)
+    assert threshold == len(few) - rank_from_above
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"alarm_rule": "spot"}, "target_fpr"),
-        ({"target_fpr": 0.01}, "target_fpr"),
+        ({"target_fpr": 1.0}, "target_fpr"),
+        ({"alarm_rule": "run", "target_fpr": 0.01}, "target_fpr"),
+        ({"target_fpr": 0.01, "false_discovery_rate": 0.1}, "false_discovery_rate"),
         ({"spot_depth": 3}, "spot_depth"),
         ({"false_discovery_rate": 1.0}, "false_discovery_rate"),
         ({"false_discovery_rate": 0.1, "on_drift": "recalibrate"}, "false_discovery_rate"),

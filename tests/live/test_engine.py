@@ -179,7 +179,9 @@ def test_a_state_of_another_detector_is_refused(run_dir, texts, bundle):
 
 def test_only_alarms_are_written_where_asked(run_dir, texts):
     source = write_lines(run_dir / "events.jsonl", texts)
-    settings = LiveSettings(run=str(run_dir), source=str(source), follow=False, max_batch=16, write_scores="alarms")
+    settings = LiveSettings(
+        run=str(run_dir), source=str(source), follow=False, max_batch=16, write_scores="alarms", alarm_rule="run"
+    )
     counts = start(settings).run()
     written = [json.loads(line) for line in (run_dir / "live" / "scores.jsonl").read_text().splitlines()]
     assert len(written) == counts.alarms > 0

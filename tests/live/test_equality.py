@@ -43,7 +43,9 @@ def live_scores(bundle, table, folder):
     order = in_time_order(table)
     source = write_lines(folder / "events.jsonl", lines(table, order))
     sink = Kept()
-    settings = LiveSettings(run=str(folder), source=str(source), follow=False, max_batch=16, write_scores="none")
+    settings = LiveSettings(
+        run=str(folder), source=str(source), follow=False, max_batch=16, write_scores="none", alarm_rule="run"
+    )
     counts = start(settings, sinks=[sink]).run()
     assert counts.read == counts.scored == len(order)
     # Events of one stream come in order, and so does every batch.
