@@ -26,7 +26,7 @@ _GAP_STEPS = 10.0
 _GAP_SECONDS = 60.0
 
 DEFAULT_FPR = 0.002
-"""Chosen on simulated days that no figure is told of (`benchmarks/live_day.py`)."""
+"""Chosen on simulated days of other fleets than those it is judged on (`benchmarks/live_day.py`)."""
 
 
 def alarm_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
