@@ -71,7 +71,7 @@ def write_clients(folder: Path, *, labelled: bool) -> None:
         (folder / f"machine-{number:02d}.csv").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize(("position", "labelled"), [(0, True), (1, False)])
+@pytest.mark.parametrize(("position", "labelled"), [(0, True), pytest.param(1, False, marks=pytest.mark.slow)])
 def test_the_commands_run_as_they_stand(tmp_path, position, labelled):
     """On twelve small files; the rounds and the model are made smaller."""
     command = shlex.split(blocks("own_data.md", "bash")[position])

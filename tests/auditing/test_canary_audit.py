@@ -32,7 +32,7 @@ def test_without_noise_the_bound_is_far_above_zero(small_dataset):
     ("config", "unit", "heard"),
     [
         (dataclasses.replace(EXAMPLE, num_rounds=1), "window", "each client's update"),
-        (CLIENT, "client", "the released sums"),
+        pytest.param(CLIENT, "client", "the released sums", marks=pytest.mark.slow),
         pytest.param(
             dataclasses.replace(CLIENT, dp_trust="local"), "client", "each client's update", marks=pytest.mark.slow
         ),

@@ -55,6 +55,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(small_dataset, tmp_path, config):
         assert after["clip_norm"] == pytest.approx(before["clip_norm"] * step, rel=1e-5) != 1.0
 
 
+@pytest.mark.slow
 def test_a_member_takes_turns_and_draws_noise_as_if_it_were_run_by_itself(small_dataset):
     config = dataclasses.replace(CORRELATED, num_seeds=2)
     together = train_ensemble(build_members(config, small_dataset))

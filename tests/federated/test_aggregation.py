@@ -77,9 +77,8 @@ def test_the_order_of_clients_does_not_matter(aggregator):
     assert_close(summed, again)
 
 
+@pytest.mark.parametrize("aggregator", ["weighted_sum", "private", "private_over_rounds", "divided_by"], indirect=True)
 def test_clients_one_by_one_give_the_sum_of_all_at_once(aggregator):
-    if aggregator.streamed is None:
-        pytest.skip("needs updates side by side")
     state, stack = aggregator.init(PARAMS), updates(5)
     parts = [
         aggregator.streamed.contribution(jax.tree.map(lambda leaf, c=c: leaf[c], stack), weight)

@@ -130,7 +130,7 @@ def test_each_client_is_accounted_by_its_own_rate_and_steps():
     assert of_clients[4] < of_clients[0] < of_clients[1]
 
 
-@pytest.mark.parametrize("target", [1.0, 8.0])
+@pytest.mark.parametrize("target", [1.0, pytest.param(8.0, marks=pytest.mark.slow)])
 def test_calibration_meets_the_target_for_every_client(target):
     noise_multiplier = SILOS.calibrate(target, 1e-5)
     assert max(SILOS.client_epsilons(noise_multiplier, 1e-5)) <= target
