@@ -20,7 +20,7 @@ from harness import markdown_table, parse_arguments, write_results
 from workloads import W1, algorithm, client_data, model_and_training
 
 from fedjax_anomaly import federated, trees
-from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.federated.parallel import everywhere, place_clients
 from fedjax_anomaly.privacy.secure_aggregation import client_seconds, client_traffic, mask_graph
 from fedjax_anomaly.privacy.secure_aggregation.graph import Protocol
 from fedjax_anomaly.types import ClientData
@@ -37,7 +37,7 @@ def compiled_run(
     key = jax.random.key(0)
     placed = place_clients(data, mesh)
     run = jax.jit(lambda state: federated.run(fedavg, key, state, placed, rounds), donate_argnums=0)
-    start = jax.device_put(fedavg.init(key, placed), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    start = jax.device_put(fedavg.init(key, placed), everywhere(mesh))
 
     def call() -> Any:
         # The run is given its state to overwrite, so it gets a copy.

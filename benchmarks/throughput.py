@@ -23,7 +23,7 @@ from workloads import W1, WORKLOADS, Workload, algorithm, client_data, model_and
 
 from fedjax_anomaly import federated
 from fedjax_anomaly.compiler_options import compiler_options
-from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.federated.parallel import everywhere, place_clients
 from fedjax_anomaly.types import ClientData
 
 NUM_CLUSTERS = 4
@@ -49,7 +49,7 @@ def compiled_run(
 
     start = fedavg.init(key, placed)
     if mesh is not None:
-        start = jax.device_put(start, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+        start = jax.device_put(start, everywhere(mesh))
 
     def call() -> Any:
         # The run is given its state to overwrite, so it gets a copy.

@@ -10,7 +10,7 @@ from workloads import KEY, Workload, algorithm, client_data
 from fedjax_anomaly import federated
 from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.federated.algorithm import FederatedState
-from fedjax_anomaly.federated.parallel import place_clients
+from fedjax_anomaly.federated.parallel import everywhere, place_clients
 from rivals.protocol import Turns, leave_parameters, task_from_command_line
 
 
@@ -28,8 +28,7 @@ def main() -> None:
     def run(state: FederatedState, stop_round: int) -> FederatedState:
         return federated.run(fedavg, key, state, data, workload.rounds_per_repetition, stop_round=stop_round)[0]
 
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    state = jax.device_put(jax.jit(fedavg.init)(key, data), everywhere)
+    state = jax.device_put(jax.jit(fedavg.init)(key, data), everywhere(mesh))
     done = 0
     while count := turns.ask():
         done += count
