@@ -138,3 +138,14 @@ def answer(measure: Callable[[str, Mode, int], Measured], task: LiveTask) -> Non
         measured = measure(*task.measurements[number - 1])
         np.savez(Path(sys.argv[2]).with_suffix(f".{number}.npz"), **measured._asdict())
         turns.done()
+
+
+def serve(detector_of: Callable[[LiveTask, Events], Detector]) -> None:
+    """Answers with a new detector, driven as `drive` does it, for each measurement."""
+    task = LiveTask(sys.argv[1])
+
+    def measure(workload: str, mode: Mode, count: int) -> Measured:
+        events = task.events(workload)
+        return drive(detector_of(task, events), events, mode, count)
+
+    answer(measure, task)

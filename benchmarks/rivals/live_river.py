@@ -1,11 +1,9 @@
 """river's half-space trees, an online detector: a forest for each cluster of clients, scored and then taught."""
 
-import sys
-
 import numpy as np
 from river import anomaly, compose, preprocessing
 
-from rivals.live_protocol import Events, LiveTask, Measured, Mode, answer, drive
+from rivals.live_protocol import Events, LiveTask, serve
 
 
 class RiverDetector:
@@ -33,13 +31,7 @@ class RiverDetector:
 
 
 def main() -> None:
-    task = LiveTask(sys.argv[1])
-
-    def measure(workload: str, mode: Mode, count: int) -> Measured:
-        events = task.events(workload)
-        return drive(RiverDetector(task, events), events, mode, count)
-
-    answer(measure, task)
+    serve(RiverDetector)
 
 
 if __name__ == "__main__":

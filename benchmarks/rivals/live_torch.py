@@ -1,11 +1,9 @@
 """A plain PyTorch scorer: a window for each stream, standardised rows, one call for the events that are there."""
 
-import sys
-
 import numpy as np
 import torch
 
-from rivals.live_protocol import Events, LiveTask, Measured, Mode, answer, drive
+from rivals.live_protocol import Events, LiveTask, serve
 from rivals.torch_model import Autoencoder
 
 
@@ -54,13 +52,7 @@ class TorchDetector:
 
 def main() -> None:
     torch.set_num_threads(1)
-    task = LiveTask(sys.argv[1])
-
-    def measure(workload: str, mode: Mode, count: int) -> Measured:
-        events = task.events(workload)
-        return drive(TorchDetector(task, events), events, mode, count)
-
-    answer(measure, task)
+    serve(TorchDetector)
 
 
 if __name__ == "__main__":
