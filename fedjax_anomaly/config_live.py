@@ -84,8 +84,8 @@ class LiveSettings:
     )
     dashboard: str = _option(
         "",
-        "HOST:PORT, or a port of the loopback interface, where a browser shows streams, scores and incidents, such as "
-        "127.0.0.1:8050; there is no login. Empty serves none.",
+        "HOST:PORT where a browser shows streams, scores and incidents, such as 127.0.0.1:8050; there is no login. "
+        "Empty serves none.",
     )
     max_batch: int = _option(256, "The most events scored in one go, rounded down to a power of 4.")
     max_streams: int = _option(0, "For how many streams there is room; 0 takes 1024, or the clients where more.")

@@ -36,8 +36,10 @@ def points_for(max_streams: int) -> int:
 class _Track:
     """One stream: a ring of its last points, and what is known of it as a whole."""
 
-    __slots__ = ("alarms", "drifts", "events", "folded", "last_end", "marks", "name", "number", "open", "scores")
-    __slots__ += ("thresholds", "times")
+    __slots__ = (
+        *("number", "name", "folded", "times", "scores", "thresholds", "marks"),
+        *("events", "alarms", "drifts", "open", "last_end"),
+    )
 
     def __init__(self, number: int, name: str, points: int) -> None:
         self.number, self.name, self.folded = number, name, name.casefold()

@@ -1,4 +1,4 @@
-"""The sink that serves the dashboard: three files, and what has changed as JSON."""
+"""The sink that serves the dashboard: a few files, and what has changed as JSON."""
 
 import http.server
 import ipaddress
@@ -19,10 +19,11 @@ from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
 if TYPE_CHECKING:
     from fedjax_anomaly.live.engine import Counts
 
+_SCRIPT = "text/javascript; charset=utf-8"
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", _SCRIPT) for name in ("page", "elements", "chart", "text")},
 }
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
