@@ -116,7 +116,7 @@ def make_sinks(
             Dashboard(
                 port,
                 host=host,
-                run=Path(settings.run).resolve().name,
+                run=Path(settings.run).absolute().name,
                 trained_at=bundle.trained_at,
                 timed=not np.isnan(bundle.step_seconds).any(),
                 board=Board(points_for(max_streams)),

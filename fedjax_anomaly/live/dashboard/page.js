@@ -47,7 +47,7 @@ function showTotals() {
     ["Events / s", count(totals.rate)],
     ["Rejected", count(rejected.reduce((sum, [, n]) => sum + n, 0)), reasons.join(", ")],
     ["Drift reports", count(totals.drifts)],
-    ["Model age", duration(Math.max(0, age))],
+    ["Model age", duration(Math.max(0, age)).split(" ").slice(0, 2).join(" ")],
   ]);
 }
 

@@ -60,7 +60,7 @@ export class Clock {
 
   between(start, end) {
     if (start === end) return "one event";
-    return this.timed ? duration(end - start) : plural(end - start, "event");
+    return this.timed ? duration(end - start) : plural(end - start + 1, "event");
   }
 }
 
