@@ -223,6 +223,11 @@ class Page:
         found = "[...document.querySelectorAll(arguments[0])].filter((node) => node.checkVisibility())"
         return [text for text in self.run(f"{found}.map((node) => node.innerText.trim())", selector) if text]
 
+    def attributes(self, selector, name):
+        """Of what is drawn anew at any moment, read at one."""
+        values = "[...document.querySelectorAll(arguments[0])].map((node) => node.getAttribute(arguments[1]))"
+        return self.run(values, selector, name)
+
     def until(self, condition, seconds=10.0):
         from selenium.webdriver.support.wait import WebDriverWait
 
@@ -247,6 +252,7 @@ def test_streams_scores_thresholds_and_incidents_appear_as_they_were_told(page, 
         fed.feed(*(event(s, DAY + 60.0 * t, fault.get((s, t), 0.1)) for s in "abc"))
     fed.counts.rejected.update({"late": 3, "unknown_stream": 1})
     fed.dashboard.drift(Drift("a", 0, DAY, 0.9))
+    page.open(fed.url)
     page.until(lambda: len(page.texts("#cards .name")) == 3)
     assert page.texts("#status") == ["Live"]
     assert page.texts("#list .name") == page.texts("#cards .name") == ["c", "b", "a"]
@@ -269,24 +275,21 @@ def test_streams_scores_thresholds_and_incidents_appear_as_they_were_told(page, 
 
     # The second chart: its axis has whole decades from 0.1 to 100, so that the threshold 1 is a third of the way up.
     chart = "#cards li:nth-child(2) svg"
-    bottom, *_, top = sorted(
-        (numbers(line.get_attribute("d"))[1] for line in page.all(f"{chart} .grid") if "H" in line.get_attribute("d")),
-        reverse=True,
-    )
-    x, y = np.reshape(numbers(page.all(f"{chart} .score")[0].get_attribute("d")), (60, 2)).T
+    lines = [numbers(path)[1] for path in page.attributes(f"{chart} .grid", "d") if "H" in path]
+    bottom, top = max(lines), min(lines)
+    x, y = np.reshape(numbers(page.attributes(f"{chart} .score", "d")[0]), (60, 2)).T
     np.testing.assert_allclose(np.diff(x), (x[-1] - x[0]) / 59, atol=0.11)
     np.testing.assert_allclose(y[[0, 22]], [bottom, bottom - (bottom - top) * np.log10(400.0) / 3.0], atol=0.11)
-    threshold = numbers(page.all(f"{chart} .threshold")[0].get_attribute("d"))[1::2]
+    threshold = numbers(page.attributes(f"{chart} .threshold", "d")[0])[1::2]
     np.testing.assert_allclose(threshold, bottom - (bottom - top) / 3.0, atol=0.11)
-    marks = page.all(f"{chart} .alarms")[0].get_attribute("d").split("h0")[:-1]
+    marks = page.attributes(f"{chart} .alarms", "d")[0].split("h0")[:-1]
     np.testing.assert_allclose([numbers(mark) for mark in marks], np.stack([x, y], 1)[20:25])
-    (shade,) = page.all(f"{chart} .incident")
-    begin, width = (float(shade.get_attribute(name)) for name in ("x", "width"))
+    begin, width = (float(page.attributes(f"{chart} .incident", name)[0]) for name in ("x", "width"))
     np.testing.assert_allclose([begin, begin + width], x[[20, 24]], atol=0.11)
 
     # What comes later is added to it.
     fed.feed(event("b", DAY + 3600.0, 2.0))
-    page.until(lambda: len(numbers(page.all(f"{chart} .score")[0].get_attribute("d"))) == 2 * 61)
+    page.until(lambda: len(numbers(page.attributes(f"{chart} .score", "d")[0])) == 2 * 61)
     assert not page.complaints()
 
 
@@ -360,6 +363,6 @@ def test_a_lost_connection_is_told_and_another_process_begins_anew(page, fed):
         other.feed(event("new", DAY, 0.5), event("new", DAY + 1.0, 0.5))
         page.until(lambda: page.texts("#cards .name") == page.texts("#list .name") == ["new"])
         assert not page.texts("#lost")
-        assert len(numbers(page.all("#cards .score")[0].get_attribute("d"))) == 4
+        assert len(numbers(page.attributes("#cards .score", "d")[0])) == 4
     finally:
         other.dashboard.close()

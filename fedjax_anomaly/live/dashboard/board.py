@@ -116,6 +116,7 @@ class Board:
         self._open: dict[str, _Track] = {}
         self._ended: deque[Incident] = deque(maxlen=_ENDED_INCIDENTS)
         self._incidents_in_all = self._drifts = 0
+        self._last: float | None = None  # When events came.
         self._seconds: deque[list[int]] = deque(maxlen=_RATE_SECONDS + 1)
         self._lock = threading.Lock()
 
@@ -125,7 +126,8 @@ class Board:
             for event in events:
                 track = self._tracks.get(event.stream) or self._track(event.stream)
                 track.add(event)
-            second = int(time.monotonic())
+            self._last = time.monotonic()
+            second = int(self._last)
             if not self._seconds or self._seconds[-1][0] != second:
                 self._seconds.append([second, 0])
             self._seconds[-1][1] += len(events)
@@ -173,6 +175,7 @@ class Board:
                     "incidents": self._incidents_in_all,
                     "drifts": self._drifts,
                     "rate": self._rate(),
+                    "silent_seconds": None if self._last is None else _short(time.monotonic() - self._last),
                 },
                 "matching": len(found),
                 "streams": [_summary(track) for track in listed],

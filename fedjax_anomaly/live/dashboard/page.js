@@ -3,11 +3,11 @@
 
 import { draw } from "./chart.js";
 import { MARKS, arrange, gauge, make, setGauge, setSeverity, setText, sharesOf, showFacts } from "./elements.js";
-import { Clock, count, duration, multiple, plural, ratioOf, short } from "./text.js";
+import { Clock, coarse, count, multiple, plural, ratioOf, short } from "./text.js";
 
 const POLL_MS = 1000;
 const TIMEOUT_MS = 5000;
-const IDLE_MS = 15_000;
+const SILENT_SECONDS = 15;
 const KEPT_POINTS = 720;
 const FEW_INCIDENTS = 10;
 const NARROW = matchMedia("(max-width: 760px)");
@@ -21,7 +21,6 @@ let pinned = new Set();
 let opened = null; // The stream whose details are shown.
 let cursor = null; // Where the large chart shows a single point.
 let allIncidents = false;
-let lastNews = -Infinity;
 const series = new Map(); // Number -> what is known of a stream that is shown.
 
 /** A button that shows the details of a stream. */
@@ -47,7 +46,7 @@ function showTotals() {
     ["Events / s", count(totals.rate)],
     ["Rejected", count(rejected.reduce((sum, [, n]) => sum + n, 0)), reasons.join(", ")],
     ["Drift reports", count(totals.drifts)],
-    ["Model age", duration(Math.max(0, age)).split(" ").slice(0, 2).join(" ")],
+    ["Model age", coarse(Math.max(0, age))],
   ]);
 }
 
@@ -236,17 +235,14 @@ function question() {
 }
 
 function take(answer) {
-  const isOther = state?.process !== answer.process;
-  if (isOther) {
+  if (state?.process !== answer.process) {
     // Streams are numbered by each process anew, so that what was asked for, and came, belongs to others.
     if (state) answer.charts = [];
     for (const id of ["cards", "list", "rows"]) $(id).replaceChildren();
     series.clear();
-    [slots, pinned, lastNews] = [[], new Set(), -Infinity];
+    [slots, pinned] = [[], new Set()];
     $("detail").close();
   }
-  const isNew = answer.totals.rate > 0 || (!isOther && answer.counts.scored !== state.counts.scored);
-  if (isNew) lastNews = performance.now();
   state = answer;
   clock = new Clock(state.timed);
   answer.charts.forEach(merge);
@@ -258,9 +254,10 @@ function show() {
   const hasStreams = totals.streams > 0;
   setText($("run"), run);
   document.title = `${totals.open ? `(${totals.open}) ` : ""}${run} · live detector`;
-  if (!hasStreams) showStatus("waiting", "Waiting for events");
-  else if (performance.now() - lastNews < IDLE_MS) showStatus("live", "Live");
-  else showStatus("idle", "No new events");
+  const silence = totals.silent_seconds;
+  if (silence === null) showStatus("waiting", "Waiting for events");
+  else if (silence < SILENT_SECONDS) showStatus("live", "Live");
+  else showStatus("idle", silence < 60 ? "No new events" : `No events for ${coarse(silence)}`);
   $("lost").hidden = true;
   $("empty").hidden = hasStreams;
   for (const id of ["charts", "streams", "incidents"]) $(id).hidden = !hasStreams;

@@ -20,7 +20,7 @@ export function plural(n, word) {
   return `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 }
 
-export function duration(seconds) {
+function duration(seconds) {
   const units = [
     [86400, "d"],
     [3600, "h"],
@@ -34,6 +34,9 @@ export function duration(seconds) {
   const rest = Math.floor((seconds % size) / less);
   return `${Math.floor(seconds / size)} ${unit}${rest ? ` ${rest} ${lesser}` : ""}`;
 }
+
+/** A duration in its largest unit. */
+export const coarse = (seconds) => duration(seconds).split(" ").slice(0, 2).join(" ");
 
 /** Times of events: of the calendar, of a simulation that counts from its first day, or places in the order of arrival. */
 export class Clock {
