@@ -16,8 +16,8 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-export function setSeverity(node, severity, otherwise = "") {
-  setText(node, severity ? `${MARKS[severity]} ${severity}` : otherwise);
+export function setSeverity(node, severity) {
+  setText(node, severity ? `${MARKS[severity]} ${severity}` : "");
   node.className = `severity ${severity ?? ""}`;
 }
 
