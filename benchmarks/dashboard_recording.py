@@ -111,8 +111,8 @@ def browser(folder: Path) -> Iterator[Any]:
         browser.quit()
 
 
-def record(run: Path, folder: Path) -> list[bytes]:
-    """The frames, as PNG."""
+def record(run: Path, folder: Path, num_frames: int) -> list[bytes]:
+    """The frames, as PNG; the details of the leak come after `num_frames`."""
     lines = minutes(simulate_day(SEED).table)
     streams, frames = lines[0].count("\n"), []
     (folder / "telemetry").symlink_to(run.absolute())  # The page shows the name of the run's folder.
@@ -122,12 +122,12 @@ def record(run: Path, folder: Path) -> list[bytes]:
         file.flush()
         wait_for(url, streams * at)
         page.get(url)
-        for frame in range(FRAMES + FRAMES_OF_DETAILS):
+        for frame in range(num_frames + FRAMES_OF_DETAILS):
             file.write("".join(lines[at : at + MINUTES_A_FRAME]))
             file.flush()
             at += MINUTES_A_FRAME
             wait_for(url, streams * at)
-            if frame == FRAMES:
+            if frame == num_frames:
                 page.find_element("xpath", f"//*[@id='list']//button[contains(., '{LEAKING}')]").click()
             page.execute_async_script(UNTIL_SHOWN, f"{streams * at:,}")
             frames.append(page.get_screenshot_as_png())
@@ -153,10 +153,11 @@ def main() -> None:
         "--run", type=Path, help="a trained run of the telemetry preset; trains one where none is given"
     )
     parser.add_argument("--output", type=Path, default=Path("docs/images/dashboard.webp"))
+    parser.add_argument("--quick", action="store_true", help="few frames of a briefly trained model")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = arguments.run or train(SEED, Path(folder), quick=False)
-        frames = record(run, Path(folder))
+        run = arguments.run or train(SEED, Path(folder), quick=arguments.quick)
+        frames = record(run, Path(folder), num_frames=2 if arguments.quick else FRAMES)
     animate(frames, arguments.output)
     print(f"{arguments.output}: {len(frames)} frames, {arguments.output.stat().st_size / 1e6:.2f} MB")
 
