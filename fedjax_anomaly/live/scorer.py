@@ -76,7 +76,8 @@ class Scorer:
         self._sizes = batch_sizes(max_batch)
         self._spare = max_streams  # The slot that padding writes to.
         self._initial = [
-            self._detector.init(bundle.calibration_of(c, rule.scores_needed)) for c in range(bundle.num_clients)
+            self._detector.init(bundle.calibration_of(c, rule.scores_needed, rule.scope))
+            for c in range(bundle.num_clients)
         ]
         self._states: StreamState = jax.tree.map(
             lambda leaf: jnp.zeros((max_streams + 1, *np.shape(leaf)), np.asarray(leaf).dtype), self._initial[0]
