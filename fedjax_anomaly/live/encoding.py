@@ -1,5 +1,6 @@
 """The clients' fitted encoders, for rows of several clients at once, as they come."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ class RowEncoding:
     def encode(
         self,
         numeric: Float[np.ndarray, "B P"],
-        rows: list[tuple],
+        rows: Sequence[tuple],
         slot: Int[np.ndarray, " B"],
         client: Int[np.ndarray, " B"],
     ) -> Float[np.ndarray, "B F"]:

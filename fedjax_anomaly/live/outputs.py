@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedjax_anomaly.live.events import Rejected
@@ -36,13 +36,15 @@ class GrowingFile:
 
     def write(self, lines: bytes) -> None:
         """Adds lines."""
-        self._file.write(lines)
+        self._do(self._file.write, lines)
 
     def position(self) -> int:
-        """Its length, after everything has been written to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Its length, with all lines that were added."""
         return self._file.tell()
+
+    def sync(self) -> None:
+        """Returns when everything that has been flushed is on the disk; any thread may call it."""
+        os.fsync(self._file.fileno())
 
     def truncate(self, position: int) -> None:
         """Takes away what was written after `position`."""
@@ -51,11 +53,19 @@ class GrowingFile:
 
     def flush(self) -> None:
         """Lets readers see what has been written."""
-        self._file.flush()
+        self._do(self._file.flush)
 
     def close(self) -> None:
         """Writes what is held back."""
-        self._file.close()
+        self._do(self._file.close)
+
+    def _do(self, action: Callable[..., object], *arguments: object) -> None:
+        """An error of the disk has to name the file."""
+        try:
+            action(*arguments)
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
 
 class DeadLetters:

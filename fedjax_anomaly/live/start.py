@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROOM = 1024
 _OTLP = "otlp://"
+_STATE_VERSION = 2
 
 
 def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequence[Sink] = ()) -> Engine:
@@ -124,7 +125,8 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
 
 
 def _identity(settings: "LiveSettings") -> str:
-    """Of what a stored state belongs to: the detector, the source, and the rule of alarms."""
-    rule = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
-    rule += [settings.false_discovery_rate, settings.false_discovery_period]
-    return hashlib.sha256(json.dumps([digest(settings.run), settings.source, *rule]).encode()).hexdigest()
+    """Of what a stored state belongs to: its format, the detector, the source, and the rule of alarms."""
+    of = [_STATE_VERSION, digest(settings.run), settings.source]
+    of += [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
+    of += [settings.false_discovery_rate, settings.false_discovery_period]
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()
