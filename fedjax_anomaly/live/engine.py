@@ -179,7 +179,7 @@ class Engine:
         latency = time.perf_counter() - batch.begin
         names, events = self._intake.names, batch.events
         columns = zip(
-            events.slot.tolist(),
+            [names[slot] for slot in events.slot.tolist()],
             events.client.tolist(),
             events.time.tolist(),
             events.position,
@@ -187,9 +187,10 @@ class Engine:
             decision.threshold.tolist(),
             decision.alarm.tolist(),
             decision.column_errors,
+            [latency] * len(events.position),
             strict=True,
         )
-        return [ScoredEvent._make((names[slot], *rest, latency)) for slot, *rest in columns]
+        return list(map(ScoredEvent._make, columns))
 
     def snapshot(self) -> None:
         """Stores the state, and returns when it is on the disk."""

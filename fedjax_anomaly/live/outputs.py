@@ -1,5 +1,6 @@
 """Files of lines that only grow, and can be taken back to where they were when the state was stored."""
 
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -86,11 +87,12 @@ class ScoreLines(Sink):
 
     def __init__(self, file: GrowingFile, *, alarms_only: bool) -> None:
         self._file, self._alarms_only = file, alarms_only
+        self._quote = functools.cache(json.dumps)
 
     def scored(self, events: Sequence[ScoredEvent]) -> None:
         """Adds lines."""
         lines = [
-            f'{{"stream": {json.dumps(e.stream)}, "time": {e.time!r}, "score": {e.score!r}, '
+            f'{{"stream": {self._quote(e.stream)}, "time": {e.time!r}, "score": {e.score!r}, '
             f'"threshold": {_json_number(e.threshold)}, "alarm": {"true" if e.alarm else "false"}}}\n'
             for e in events
             if e.alarm or not self._alarms_only
