@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,7 @@ class Engine:
             "bookmark": bookmark,
             "intake": intake,
             "watch": watch,
+            "sinks": {name: state for name, sink in _named(self._sinks) if (state := sink.snapshot()) is not None},
             "files": {name: file.position() for name, file in self._files.items()},
         }
         self._store.begin(words, intake_arrays | self._scorer.snapshot() | watch_arrays)
@@ -238,9 +239,21 @@ class Engine:
             self._source.seek(host["bookmark"])
             for name, file in self._files.items():
                 file.truncate(host["files"].get(name, 0))
+        for name, sink in _named(self._sinks):
+            if name in host["sinks"]:
+                sink.restore(host["sinks"][name])
         for incident in self._watch.open_incidents():
             for sink in self._sinks:
                 sink.reopened(incident)
+
+
+def _named(sinks: Sequence[Sink]) -> Iterator[tuple[str, Sink]]:
+    """Each with the name of its class, and a number among those of its class."""
+    seen: Counter[str] = Counter()
+    for sink in sinks:
+        name = type(sink).__name__
+        yield f"{name}/{seen[name]}", sink
+        seen[name] += 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.live.alertmanager import alert
 from fedjax_anomaly.live.bundle import write_bundle
+from fedjax_anomaly.live.incidents import Incident
 from fedjax_anomaly.live.sources import PipeSource
 from fedjax_anomaly.live.start import start
 from tests.live.fleet import Kept, in_time_order, lines, write_lines
+from tests.live.webhook import server
 
 BAD = ["no JSON", '{"stream": "nobody"}', '{"stream": 0, "time": 0}']
 
@@ -49,10 +52,10 @@ def score_files(folder: Path) -> tuple[list[str], list[str], dict]:
     return scores, dead, counts
 
 
-def uninterrupted(run_dir: Path, texts: list[str]) -> tuple[list[str], list[str], dict]:
+def uninterrupted(run_dir: Path, texts: list[str], **others) -> tuple[list[str], list[str], dict]:
     source = write_lines(run_dir / "whole.jsonl", texts)
     settings = LiveSettings(
-        run=str(run_dir), source=str(source), follow=False, output_dir=str(run_dir / "whole"), max_batch=16
+        run=str(run_dir), source=str(source), follow=False, output_dir=str(run_dir / "whole"), max_batch=16, **others
     )
     start(settings).run()
     return score_files(run_dir / "whole")
@@ -95,9 +98,12 @@ def num_lines(path: Path) -> int:
 
 
 def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir, texts):
+    """Incidents that ended long before the kill wait in the state for a webhook that is down until the restart."""
     source, output = run_dir / "events.jsonl", run_dir / "live"
     write_lines(source, texts[:200])
-    killed = detect(source=source, snapshot_seconds=0.1)
+    with server([]) as (url, _):
+        settings = {"source": source, "snapshot_seconds": 0.1, "alarm_rule": "run", "webhook": url}
+    killed = detect(**settings)
     wait_until(lambda: (output / "state.npz").exists() and num_lines(output / "scores.jsonl") > 150)
     # More comes, and the kill falls anywhere between two stored states.
     with source.open("a") as file:
@@ -110,19 +116,24 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir
     with (output / "scores.jsonl").open("a") as file:
         file.write('{"stream": "half a li')
     write_lines(source, texts)
-    restarted = detect(source=source, snapshot_seconds=0.1)
-    wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
-    restarted.send_signal(signal.SIGTERM)
-    _, told = restarted.communicate(timeout=60)
+    with server([], int(url.split(":")[2].split("/")[0])) as (_, accepted):
+        restarted = detect(**settings)
+        wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
+        restarted.send_signal(signal.SIGTERM)
+        _, told = restarted.communicate(timeout=60)
     assert restarted.returncode == 0, told
     scores, dead, counts = score_files(output)
-    expected_scores, expected_dead, expected_counts = uninterrupted(run_dir, texts)
+    expected_scores, expected_dead, expected_counts = uninterrupted(run_dir, texts, alarm_rule="run")
     close(scores, expected_scores)
     assert dead == expected_dead
     assert counts == expected_counts
     assert counts["read"] == len(texts)
     assert f"{len(texts)} read = {counts['scored']} scored + " in told
     assert {json.loads(line)["reason"] for line in dead} == {"unreadable", "unknown_stream", "missing_field"}
+    incidents = [Incident(**json.loads(line)) for line in (output / "incidents.jsonl").read_text().splitlines()]
+    ended = [alert(incident) for incident in incidents if incident.ended]
+    assert len(ended) >= 2
+    assert all(entry in [entry for batch in accepted for entry in batch] for entry in ended)
 
 
 STUCK = """
