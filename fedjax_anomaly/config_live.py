@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from fedjax_anomaly.detection.false_discoveries import PERIOD
 from fedjax_anomaly.live.drift import OnDrift
+from fedjax_anomaly.live.otlp_sums import SumsAs
 from fedjax_anomaly.live.sources import Format
 
 
@@ -41,6 +42,11 @@ class LiveSettings:
     )
     otlp_gather_seconds: float = _option(
         5.0, "For how long an event of OpenTelemetry metrics waits for the columns that are missing."
+    )
+    otlp_sums: SumsAs = _option(
+        "delta",
+        "What becomes of cumulative OpenTelemetry sums that only grow: delta takes the change since the series' last "
+        "point, rate that per second, cumulative leaves them as sent.",
     )
     output_dir: str = _option(
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."

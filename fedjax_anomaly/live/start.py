@@ -121,6 +121,7 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
         point_attributes=attributes,
         gather_seconds=settings.otlp_gather_seconds,
         join_seconds=settings.otlp_join_seconds,
+        sums_as=settings.otlp_sums,
     )
 
 
