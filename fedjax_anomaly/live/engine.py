@@ -160,7 +160,7 @@ class Engine:
             self._hand_on(scored)
         self.counts.read += batch.num_records
         self.counts.scored += len(scored)
-        self.counts.alarms += sum(event.alarm for event in scored)
+        self.counts.alarms += sum([event.alarm for event in scored])
         self.counts.rejected.update(reason for _, reason, _ in batch.rejected)
         self._position = batch.position
 

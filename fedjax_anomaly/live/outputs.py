@@ -100,6 +100,7 @@ class ScoreLines(Sink):
         self._file.write("".join(lines).encode())
 
 
+@functools.lru_cache(4096)
 def _json_number(value: float) -> str:
     """JSON has no infinity, which a threshold may be."""
     return repr(value) if abs(value) < float("inf") else "null"

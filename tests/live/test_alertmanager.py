@@ -6,6 +6,7 @@ import pytest
 from fedjax_anomaly.live.alertmanager import Alertmanager, Deliveries, alert
 from fedjax_anomaly.live.incidents import Incident
 from tests.live.webhook import server
+from tests.ports import free_port
 
 FAST = {"first_pause_seconds": 0.01, "longest_pause_seconds": 0.05, "timeout_seconds": 2.0}
 INCIDENT = Incident(
@@ -42,8 +43,8 @@ def test_an_answer_that_passes_is_tried_again_until_it_is_accepted():
 
 
 def test_while_nobody_listens_the_newest_states_wait_and_scoring_does_not():
-    with server([]) as (url, _):
-        port = int(url.split(":")[2].split("/")[0])
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/v2/alerts"
     sink = Alertmanager(url, capacity=3, **FAST)
     begin = time.monotonic()
     for i in range(5):
@@ -61,8 +62,8 @@ def test_while_nobody_listens_the_newest_states_wait_and_scoring_does_not():
 
 
 def test_what_waits_is_sent_by_the_next_process():
-    with server([]) as (url, _):
-        port = int(url.split(":")[2].split("/")[0])
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/v2/alerts"
     killed = Alertmanager(url, **FAST)
     for i in range(3):
         killed.incident(INCIDENT._replace(stream=f"node-{i}", ended=True))

@@ -22,6 +22,7 @@ from fedjax_anomaly.live.sources import PipeSource
 from fedjax_anomaly.live.start import start
 from tests.live.fleet import Kept, in_time_order, lines, write_lines
 from tests.live.webhook import server
+from tests.ports import free_port
 
 BAD = ["no JSON", '{"stream": "nobody"}', '{"stream": 0, "time": 0}']
 
@@ -101,8 +102,9 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir
     """Incidents that ended long before the kill wait in the state for a webhook that is down until the restart."""
     source, output = run_dir / "events.jsonl", run_dir / "live"
     write_lines(source, texts[:200])
-    with server([]) as (url, _):
-        settings = {"source": source, "snapshot_seconds": 0.1, "alarm_rule": "run", "webhook": url}
+    port = free_port()
+    webhook = f"http://127.0.0.1:{port}/api/v2/alerts"
+    settings = {"source": source, "snapshot_seconds": 0.1, "alarm_rule": "run", "webhook": webhook}
     killed = detect(**settings)
     wait_until(lambda: (output / "state.npz").exists() and num_lines(output / "scores.jsonl") > 150)
     # More comes, and the kill falls anywhere between two stored states.
@@ -116,7 +118,7 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir
     with (output / "scores.jsonl").open("a") as file:
         file.write('{"stream": "half a li')
     write_lines(source, texts)
-    with server([], int(url.split(":")[2].split("/")[0])) as (_, accepted):
+    with server([], port) as (_, accepted):
         restarted = detect(**settings)
         wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
         restarted.send_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import http.client
 import json
-import socket
 import threading
 import time
 import urllib.parse
@@ -28,6 +27,7 @@ from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.live.otlp import OtlpSource
 from fedjax_anomaly.live.start import open_source, start
+from tests.ports import free_port
 
 COLUMNS = ("cpu", "requests", "seconds.sum", "seconds.count", "region")
 
@@ -207,8 +207,7 @@ def test_points_of_one_metric_are_told_apart_by_chosen_attributes():
 def test_what_the_sdk_exports_is_scored(bundle, tmp_path):
     """From the SDK's instruments to lines of scores; at the end nothing is left unscored."""
     write_bundle(tmp_path, bundle)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     engine = start(LiveSettings(run=str(tmp_path), source=f"otlp://127.0.0.1:{port}", max_batch=4))
     exporter = OTLPMetricExporter(f"http://127.0.0.1:{port}/v1/metrics", max_export_batch_size=5)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3.6e6)
