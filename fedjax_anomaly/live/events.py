@@ -205,9 +205,9 @@ class Intake:
         return slot
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """A copy of what is remembered, the smaller part as JSON."""
+        """What is remembered, the smaller part as JSON, the other one copied."""
         times, num_times = self._times.snapshot()
-        words = {"names": self.names[:], "clients": self.clients[:], "extra_fields": self.extra_fields}
+        words = {"names": self.names, "clients": self.clients, "extra_fields": self.extra_fields}
         return words, {"times": times, "num_times": num_times, "before": self._encoding.before.copy()}
 
     def restore(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

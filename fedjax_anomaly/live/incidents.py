@@ -125,8 +125,8 @@ class Incidents:
         ]
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy of the state, as JSON."""
-        return {stream: {**vars(known)} for stream, known in self._open.items()}
+        """The state, as JSON."""
+        return {stream: vars(known) for stream, known in self._open.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a snapshot."""

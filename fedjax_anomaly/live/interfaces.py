@@ -90,7 +90,7 @@ class Sink:
         """Takes a change of a stream's normal scores."""
 
     def snapshot(self) -> Any:
-        """A copy of what a restart must not lose, as JSON; None where that is nothing."""
+        """What a restart must not lose, as JSON; None where that is nothing."""
 
     def restore(self, state: Any) -> None:
         """Goes on from a snapshot."""

@@ -55,17 +55,19 @@ class StateStore:
         return self._under_way is not None and not self._under_way.done()
 
     def begin(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Starts to write; nothing that is given may change any more.
+        """Starts to write.
 
         Args:
-          words: JSON, with the `counts` among them.
-          arrays: the rest.
+          words: JSON, with the `counts` among them; may change afterwards.
+          arrays: the rest; may not.
 
         Raises:
           OSError: when the last store failed.
         """
         self.wait()
-        self._under_way = self._thread.submit(self._write, words, arrays)
+        text, counts = json.dumps(words).encode(), json.dumps(words["counts"], indent=1).encode()
+        arrays = arrays | {_WORDS: np.frombuffer(text, np.uint8)}
+        self._under_way = self._thread.submit(self._write, arrays, counts)
 
     def wait(self) -> None:
         """Returns when nothing is under way.
@@ -86,12 +88,10 @@ class StateStore:
         self._thread.shutdown()
         self.wait()
 
-    def _write(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        text = np.frombuffer(json.dumps(words).encode(), np.uint8)
+    def _write(self, arrays: dict[str, np.ndarray], counts: bytes) -> None:
         for file in self._files:
             file.sync()
-        write_atomically(self.path, lambda file: _write_npz(file, arrays | {_WORDS: text}), durable=True)
-        counts = json.dumps(words["counts"], indent=1).encode()
+        write_atomically(self.path, lambda file: _write_npz(file, arrays), durable=True)
         write_atomically(self.path.with_name("counts.json"), counts)
 
 
