@@ -6,6 +6,9 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from fedjax_anomaly.config_bounds import check_bounds
+from fedjax_anomaly.config_machines import check_machines
+from fedjax_anomaly.config_option import option
 from fedjax_anomaly.config_privacy import TRUST_BY_UNIT, check_privacy
 from fedjax_anomaly.data.encoding import EncodingScope
 from fedjax_anomaly.data.microservices.workload import LoadProfile
@@ -57,237 +60,233 @@ CLIENTS_WITHOUT_SOURCES = 20
 """The number of clients with `num_clients=0` where a data set names no sources."""
 
 
-def _option(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Every setting of a run. Zero or an empty string stands for "choose for me" where the help says so."""
 
-    dataset: DatasetName = _option(
+    dataset: DatasetName = option(
         "telemetry", "Data set; telemetry is simulated and needs no download, files are your own CSV or Parquet files."
     )
-    data_dir: str = _option(
+    data_dir: str = option(
         "", "Folder with the data set's raw files, compressed or not, or your own; empty downloads them."
     )
-    client_column: str = _option(
+    client_column: str = option(
         "", "For files: the column that names each row's client; empty takes each file for a client."
     )
-    time_column: str = _option(
+    time_column: str = option(
         "", "For files: the column of ISO time stamps or seconds; empty takes rows as evenly spaced, in their order."
     )
-    label_column: str = _option("", "For files: the column of labels or names of attacks; empty computes no metrics.")
-    test_fraction: float = _option(
+    label_column: str = option("", "For files: the column of labels or names of attacks; empty computes no metrics.")
+    test_fraction: float = option(
         0.3, "For files without a folder of test files: share of each client's rows, its last ones, that are tested on."
     )
-    cache_dir: str = _option("", "Folder for prepared data; empty takes the user's cache folder.")
-    output_dir: str = _option("", "Folder for results; empty makes a new one under runs/.")
-    seed: int = _option(0, "Seed of the simulator, the partition, the model and the training.")
-    num_seeds: int = _option(1, "Seeds run side by side in one compiled program: seed, seed + 1, and so on.")
-    sweep: str = _option(
+    cache_dir: str = option("", "Folder for prepared data; empty takes the user's cache folder.")
+    output_dir: str = option("", "Folder for results; empty makes a new one under runs/.")
+    seed: int = option(0, "Seed of the simulator, the partition, the model and the training.")
+    num_seeds: int = option(1, "Seeds run side by side in one compiled program: seed, seed + 1, and so on.")
+    sweep: str = option(
         "", f"Values of one setting to run side by side, as NAME=VALUE,VALUE; NAME is one of {', '.join(SWEPT)}."
     )
-    telemetry_services: int = _option(20, "Services of the simulated fleet.")
-    telemetry_load: LoadProfile = _option("normal", "Load profile of the simulated fleet.")
+    telemetry_services: int = option(20, "Services of the simulated fleet.")
+    telemetry_load: LoadProfile = option("normal", "Load profile of the simulated fleet.")
 
-    method: Method = _option(
+    method: Method = option(
         "federated",
         "How the detector is trained: in rounds of the federation, on all clients' rows in one place, by each client "
         "alone, or by a classical baseline; linear_svm and rbf_svm see attack labels in training.",
     )
-    num_clients: int = _option(
+    num_clients: int = option(
         0,
         "Clients of the federation; 0 takes one per source (service, machine, pod, file), or "
         f"{CLIENTS_WITHOUT_SOURCES} where the data set names no sources.",
     )
-    partition: Scheme = _option(
+    partition: Scheme = option(
         "natural",
         "How clients differ: in which rows they hold (dirichlet, quantity, natural, shards), in the scale of their "
         "numeric columns (feature_shift), in which attack they call normal (concept_shift), or not at all (iid).",
     )
-    partition_column: str = _option("", "Categorical column to partition by; empty takes the data set's first.")
-    dirichlet_alpha: float = _option(
+    partition_column: str = option("", "Categorical column to partition by; empty takes the data set's first.")
+    dirichlet_alpha: float = option(
         0.5, "Concentration of the dirichlet and quantity partitions; smaller is more skewed."
     )
-    shards_per_client: int = _option(2, "Shards of each client in the shards partition; fewer is more skewed.")
-    shift_strength: float = _option(
+    shards_per_client: int = option(2, "Shards of each client in the shards partition; fewer is more skewed.")
+    shift_strength: float = option(
         1.0, "Deviation of the logarithm of each client's gains in the feature_shift partition; 0 is iid."
     )
-    validation_fraction: float = _option(0.1, "Share of each client's normal training rows held out for the threshold.")
-    min_client_windows: int = _option(16, "Least number of training windows that a client must have.")
+    validation_fraction: float = option(0.1, "Share of each client's normal training rows held out for the threshold.")
+    min_client_windows: int = option(16, "Least number of training windows that a client must have.")
 
-    window_length: int = _option(0, "Rows per window; 0 takes 16, or 1 where the row order means nothing.")
-    window_stride: int = _option(
+    window_length: int = option(0, "Rows per window; 0 takes 16, or 1 where the row order means nothing.")
+    window_stride: int = option(
         0, "Rows between training windows; 0 takes a quarter of the window, or all of it for dp_unit=example."
     )
-    scoring_stride: int = _option(
+    scoring_stride: int = option(
         0,
         "Rows between scored windows, over which a row's errors are averaged; 0 takes half the window.",
     )
-    difference_columns: bool = _option(
+    difference_columns: bool = option(
         False, "Adds each numeric column's change since the row before, for data in time order."
     )
-    encoding_scope: EncodingScope = _option(
+    encoding_scope: EncodingScope = option(
         "global", "Whose training rows a client's numeric columns are standardised by: all clients' or its own."
     )
-    encoding_clip: float = _option(5.0, "Bound on standardised numeric values.")
-    deviation_floor: float = _option(0.05, "Least standard deviation of a column, in units of its signed log1p.")
-    min_category_count: int = _option(10, "Categories rarer than this in training share one bucket with unknown ones.")
+    encoding_clip: float = option(5.0, "Bound on standardised numeric values.")
+    deviation_floor: float = option(0.05, "Least standard deviation of a column, in units of its signed log1p.")
+    min_category_count: int = option(10, "Categories rarer than this in training share one bucket with unknown ones.")
 
-    model: Literal["lstm_autoencoder", "dense_autoencoder"] = _option(
+    model: Literal["lstm_autoencoder", "dense_autoencoder"] = option(
         "lstm_autoencoder", "What is trained in rounds: the LSTM autoencoder, or a plain one without recurrence."
     )
-    hidden_size: int = _option(64, "Units of each LSTM or hidden layer.")
-    latent_size: int = _option(8, "Size of the latent.")
-    num_layers: int = _option(1, "LSTMs stacked in the encoder and in the decoder.")
-    latent_per: Literal["step", "window"] = _option("step", "One latent per time step, or one per window.")
-    matmul_dtype: Literal["float32", "bfloat16"] = _option(
+    hidden_size: int = option(64, "Units of each LSTM or hidden layer.")
+    latent_size: int = option(8, "Size of the latent.")
+    num_layers: int = option(1, "LSTMs stacked in the encoder and in the decoder.")
+    latent_per: Literal["step", "window"] = option("step", "One latent per time step, or one per window.")
+    matmul_dtype: Literal["float32", "bfloat16"] = option(
         "float32",
         "Operands of the model's matrix products: bfloat16 is for accelerators; sums, parameters and gradients stay "
         "float32.",
     )
 
-    input_masking: float = _option(
+    input_masking: float = option(
         0.0, "Share of a window's values hidden from the model in training (denoising autoencoder); 0 hides none."
     )
 
-    num_rounds: int = _option(30, "Federated rounds.")
-    clients_per_round: int = _option(0, "Clients in a round's cohort; 0 takes all.")
-    client_sampling: Literal["fixed_size", "poisson", "cyclic"] = _option(
+    num_rounds: int = option(30, "Federated rounds.")
+    clients_per_round: int = option(0, "Clients in a round's cohort; 0 takes all.")
+    client_sampling: Literal["fixed_size", "poisson", "cyclic"] = option(
         "fixed_size",
         "How a cohort smaller than the federation is drawn: exactly that many, each client independently, or by turns "
         "in a fixed random order.",
     )
-    local_epochs: int = _option(1, "Passes of a client over its own windows in a round.")
-    local_steps: int = _option(
+    local_epochs: int = option(1, "Passes of a client over its own windows in a round.")
+    local_steps: int = option(
         0, "For dp_unit=example: local steps in a round, each on a draw of its own; 0 takes local_epochs passes."
     )
-    masks_per_window: int = _option(
+    masks_per_window: int = option(
         1,
         "For dp_unit=example: random masks over which a window's gradient is averaged before it is clipped.",
     )
-    batch_size: int = _option(64, "Windows per local step.")
-    client_optimizer: Literal["sgd", "momentum", "adam", "adamw"] = _option(
+    batch_size: int = option(64, "Windows per local step.")
+    client_optimizer: Literal["sgd", "momentum", "adam", "adamw"] = option(
         "adam", "Optimizer of local training; its state starts anew in every round."
     )
-    learning_rate: float = _option(2e-3, "Step size of local training.")
-    proximal_mu: float = _option(0.0, "Weight of FedProx's proximal term; 0 is FedAvg.")
-    server_optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = _option("fedavg", "Optimizer of the server.")
-    server_learning_rate: float = _option(
+    learning_rate: float = option(2e-3, "Step size of local training.")
+    proximal_mu: float = option(0.0, "Weight of FedProx's proximal term; 0 is FedAvg.")
+    server_optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = option("fedavg", "Optimizer of the server.")
+    server_learning_rate: float = option(
         0.0, "Step size of the server; 0 takes 1 for fedavg and fedavgm, 0.01 for fedadam and fedyogi."
     )
-    server_momentum: float = _option(0.9, "Momentum of fedavgm, first-moment decay of fedadam and fedyogi.")
-    server_adaptivity: float = _option(
+    server_momentum: float = option(0.9, "Momentum of fedavgm, first-moment decay of fedadam and fedyogi.")
+    server_adaptivity: float = option(
         1e-3, "Tau of fedadam and fedyogi; far below the elements of an update it makes their size irrelevant."
     )
-    server_schedule: Literal["constant", "cosine"] = _option(
+    server_schedule: Literal["constant", "cosine"] = option(
         "constant", "Whether the server's step size stays, or falls to 0 over num_rounds along half a cosine."
     )
-    num_clusters: str = _option("1", "Number of models; auto picks it from the clients' data summaries.")
-    clustering: Literal["similarity", "ifca"] = _option(
+    num_clusters: str = option("1", "Number of models; auto picks it from the clients' data summaries.")
+    clustering: Literal["similarity", "ifca"] = option(
         "similarity", "Clients share a model by the similarity of their data, or by which model fits them best (IFCA)."
     )
 
-    dp_unit: Literal["none", "client", "example"] = _option(
+    dp_unit: Literal["none", "client", "example"] = option(
         "none",
         "What differential privacy protects: nothing, everything that one client holds, or one training window, whose "
         "client adds the noise itself.",
     )
-    dp_trust: Literal["auto", "central", "distributed", "local"] = _option(
+    dp_trust: Literal["auto", "central", "distributed", "local"] = option(
         "auto",
         "Who adds the noise: the server to the sum of updates (central), every client its share of it before a secure "
         "sum (distributed), or every client all that it needs by itself (local); auto takes central for "
         "dp_unit=client and local for example.",
     )
-    dp_epsilon: float = _option(
+    dp_epsilon: float = option(
         0.0, "Target epsilon; the noise is calibrated to it. 0: give dp_noise_multiplier instead."
     )
-    dp_delta: float = _option(0.0, "Delta of the guarantee; 0 takes 1e-3 for dp_unit=client and 1e-5 for example.")
-    dp_noise_multiplier: float = _option(0.0, "Noise on a sum in units of clip_norm. 0: give dp_epsilon instead.")
-    dp_sampling_rate: float = _option(
+    dp_delta: float = option(0.0, "Delta of the guarantee; 0 takes 1e-3 for dp_unit=client and 1e-5 for example.")
+    dp_noise_multiplier: float = option(0.0, "Noise on a sum in units of clip_norm. 0: give dp_epsilon instead.")
+    dp_sampling_rate: float = option(
         0.0,
         "For dp_unit=example: probability with which a local step draws each window, the same at every client; 0 takes "
         "batch_size over the client's windows.",
     )
-    clip_norm: float = _option(
+    clip_norm: float = option(
         1.0, "Bound on the L2 norm of one client's update, or one window's gradient, under differential privacy."
     )
-    clip_quantile: float = _option(
+    clip_quantile: float = option(
         0.0,
         "Share of the clients' updates that the clip norm of dp_unit=client follows, by a noisy count, from clip_norm "
         "on; 0 leaves it fixed.",
     )
-    clip_learning_rate: float = _option(0.2, "Step of the logarithm of a clip norm that follows clip_quantile.")
-    dp_mechanism: Literal["gaussian", "correlated"] = _option(
+    clip_learning_rate: float = option(0.2, "Step of the logarithm of a clip norm that follows clip_quantile.")
+    dp_mechanism: Literal["gaussian", "correlated"] = option(
         "gaussian",
         "Noise of dp_unit=client: independent in each round, or such that it cancels over rounds (DP-FTRL), for "
         "client_sampling=cyclic.",
     )
 
-    dp_preprocessing: Literal["none", "private"] = _option(
+    dp_preprocessing: Literal["none", "private"] = option(
         "none",
         "Whether what is learned beside the training (encoding, summaries of clusters, thresholds) gets noise of its "
         "own and counts for epsilon, under dp_unit=example.",
     )
-    dp_preprocessing_epsilon: float = _option(
+    dp_preprocessing_epsilon: float = option(
         0.0,
         "Epsilon of the encoding and the summaries by themselves; the training is calibrated to what they leave of "
         "dp_epsilon. 0 takes a quarter of dp_epsilon.",
     )
 
-    secure_aggregation: Literal["none", "secagg", "secaggplus"] = _option(
+    secure_aggregation: Literal["none", "secagg", "secaggplus"] = option(
         "none",
         "How updates are summed: in the clear, or masked so that the server learns sums only, with masks between all "
         "clients (SecAgg) or between neighbours (SecAgg+, for hundreds of clients).",
     )
-    secagg_clip: float = _option(
+    secagg_clip: float = option(
         4.0,
         "Bound on the elements of an update under secure aggregation without differential privacy; elements beyond it "
         "are clipped and counted.",
     )
 
-    score: ScoreRule = _option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
-    score_smoothing: int = _option(
+    score: ScoreRule = option("mean", "Anomaly score: mean error over columns, or mean -log empirical p-value.")
+    score_smoothing: int = option(
         1, "Rows that a score is averaged over, the row itself and those before it; 1 leaves scores as they are."
     )
-    threshold: ThresholdRule = _option("quantile", "Threshold from held-out normal rows.")
-    threshold_quantile: float = _option(0.95, "Quantile for threshold=quantile.")
-    target_fpr: float = _option(0.05, "False-positive rate for threshold=conformal.")
-    threshold_scope: ThresholdScope = _option("global", "Whose held-out rows set a client's threshold.")
+    threshold: ThresholdRule = option("quantile", "Threshold from held-out normal rows.")
+    threshold_quantile: float = option(0.95, "Quantile for threshold=quantile.")
+    target_fpr: float = option(0.05, "False-positive rate for threshold=conformal.")
+    threshold_scope: ThresholdScope = option("global", "Whose held-out rows set a client's threshold.")
 
-    rounds_per_report: int = _option(5, "Rounds per compiled call; progress, checkpoints and Ctrl-C act between calls.")
-    client_batch_size: int = _option(
+    rounds_per_report: int = option(5, "Rounds per compiled call; progress, checkpoints and Ctrl-C act between calls.")
+    client_batch_size: int = option(
         -1, "Clients trained at once on each device: 0 all, 1 one by one, -1 chooses by the platform."
     )
-    client_data: Literal["device", "host"] = _option(
+    client_data: Literal["device", "host"] = option(
         "device",
         "Where the clients' windows stay: all on the devices, or on the host, from where cohorts are fetched ahead of "
         "their rounds, for more clients than a device has memory for.",
     )
-    member_batch_size: int = _option(
+    member_batch_size: int = option(
         -1,
         "Seeds and swept values trained at once on each device: 0 all, 1 one by one, -1 chooses by platform and size.",
     )
-    host_devices: int = _option(
+    host_devices: int = option(
         0, "CPU devices to divide the clients over; 0 takes one per core. No effect on accelerators."
     )
-    coordinator_address: str = _option(
+    coordinator_address: str = option(
         "",
         "For a run on many machines: HOST:PORT of process 0, the same for all; auto takes it from SLURM, Open MPI, "
         "Kubernetes, Cloud TPU or JAX_COORDINATOR_ADDRESS. Empty runs one process.",
     )
-    num_processes: int = _option(0, "Processes of a run on many machines; 0 asks the cluster that auto finds.")
-    process_id: int = _option(-1, "Number of this process, from 0; -1 asks the cluster that auto finds.")
-    compilation_cache: str = _option(
+    num_processes: int = option(0, "Processes of a run on many machines; 0 asks the cluster that auto finds.")
+    process_id: int = option(-1, "Number of this process, from 0; -1 asks the cluster that auto finds.")
+    compilation_cache: str = option(
         "",
         "Folder for compiled programs, from which the next start of the same configuration takes them; empty takes the "
         "user's cache folder, none keeps nothing.",
     )
-    profile: str = _option(
+    profile: str = option(
         "", "Folder for a trace of one compiled call of rounds, for TensorBoard or XProf; empty traces nothing."
     )
-    resume: bool = _option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
+    resume: bool = option(False, "Continue the run in output_dir from its last checkpoint, bit-identically.")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -295,23 +294,15 @@ class Config:
             value = getattr(self, field.name)
             if choices and value not in choices:
                 raise ValueError(f"{field.name}={value!r} is unknown; the choices are {', '.join(choices)}.")
-        for name, least in _AT_LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        check_bounds(self)
         if self.dp_unit == "none" or not self.dp_delta:
             object.__setattr__(self, "dp_delta", _DELTA[self.dp_unit])  # The resolved config shows the one in use.
-        if not 0.0 <= self.input_masking < 1.0:
-            raise ValueError(f"input_masking={self.input_masking} must lie in [0, 1).")
         self._check_files()
         self._check_method()
         self.members()
         self._check_clusters()
         check_privacy(self)
-        self._check_client_data()
-        self._check_processes()
+        check_machines(self)
         if self.is_changed("server_adaptivity") and self.server_optimizer not in ("fedadam", "fedyogi"):
             raise ValueError(
                 f"server_adaptivity={self.server_adaptivity} has no effect with server_optimizer="
@@ -367,58 +358,6 @@ class Config:
                 f"clustering=ifca needs a number of models, but num_clusters={self.num_clusters}; give "
                 "--num_clusters of 2 or more, or --clustering=similarity."
             )
-
-    def _check_client_data(self) -> None:
-        if self.client_data == "device":
-            return
-        needs_all = {
-            f"method={self.method}": self.method != "federated",
-            "clients_per_round=0": self.clients_per_round == 0,
-            "client_sampling=poisson, which keeps a place for every client,": self.client_sampling == "poisson",
-            "clustering=ifca, which asks every client for its model after each round,": self.clustering == "ifca",
-            "more than one seed or swept value": len(self.members()) > 1,
-        }
-        for name, given in needs_all.items():
-            if given:
-                raise ValueError(
-                    f"client_data=host is for cohorts of some of the clients, but {name} needs all on the device; "
-                    "give --client_data=device."
-                )
-
-    def _check_processes(self) -> None:
-        address, count, number = self.coordinator_address, self.num_processes, self.process_id
-        if not address:
-            for name in ("num_processes", "process_id"):
-                if self.is_changed(name):
-                    raise ValueError(
-                        f"{name}={getattr(self, name)} has no effect without coordinator_address; give "
-                        "--coordinator_address=HOST:PORT, or auto."
-                    )
-            return
-        host, _, port = address.rpartition(":")
-        if address != "auto" and not (host and port.isdecimal() and 0 < int(port) < 2**16):
-            raise ValueError(f"coordinator_address={address!r} must be HOST:PORT, with a port of 1 to 65535, or auto.")
-        if address != "auto" and (count == 0 or number == -1):
-            raise ValueError(
-                f"coordinator_address={address} needs to know how many processes there are and which one this is; give "
-                "--num_processes and --process_id."
-            )
-        if count and number >= count:
-            raise ValueError(f"process_id={number} must lie between 0 and num_processes - 1 = {count - 1}.")
-        self.check_divisible()
-
-    def check_divisible(self) -> None:
-        """Raises ValueError for a run that cannot be divided over processes."""
-        alone = {
-            f"method={self.method}": self.method not in ("federated", "local_only"),
-            "more than one seed or swept value": len(self.members()) > 1,
-        }
-        for name, given in alone.items():
-            if given:
-                raise ValueError(
-                    f"many processes divide the clients of one run, which {name} does not allow; leave "
-                    "--coordinator_address out."
-                )
 
     def stored(self) -> "Config":
         """Without what says where and how a run was started: what a run's folder keeps, to be run again anywhere."""
@@ -508,61 +447,6 @@ class Config:
             for field in dataclasses.fields(self)
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         ]
-
-
-_AT_LEAST: dict[str, float] = dict.fromkeys(
-    (
-        "num_seeds",
-        "telemetry_services",
-        "shards_per_client",
-        "score_smoothing",
-        "min_client_windows",
-        "min_category_count",
-        "hidden_size",
-        "latent_size",
-        "num_layers",
-        "num_rounds",
-        "local_epochs",
-        "batch_size",
-        "masks_per_window",
-        "rounds_per_report",
-    ),
-    1,
-)
-_AT_LEAST |= dict.fromkeys(
-    (
-        "seed",
-        "num_clients",
-        "shift_strength",
-        "window_length",
-        "window_stride",
-        "scoring_stride",
-        "clients_per_round",
-        "local_steps",
-        "proximal_mu",
-        "server_learning_rate",
-        "server_momentum",
-        "dp_epsilon",
-        "dp_delta",
-        "dp_noise_multiplier",
-        "clip_quantile",
-        "dp_preprocessing_epsilon",
-        "host_devices",
-        "num_processes",
-    ),
-    0,
-)
-_AT_LEAST |= dict.fromkeys(("client_batch_size", "member_batch_size", "process_id"), -1)
-_POSITIVE = (
-    "dirichlet_alpha",
-    "encoding_clip",
-    "deviation_floor",
-    "learning_rate",
-    "server_adaptivity",
-    "clip_norm",
-    "clip_learning_rate",
-    "secagg_clip",
-)
 
 
 def choices_of(field: dataclasses.Field, owner: type = Config) -> tuple[str, ...]:

@@ -3,101 +3,102 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from fedjax_anomaly.config_option import option
 from fedjax_anomaly.detection.false_discoveries import PERIOD
 from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.drift import OnDrift
+from fedjax_anomaly.live.otlp_sums import SumsAs
 from fedjax_anomaly.live.sources import Format
-
-
-def _option(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
     """Every setting of a live detector."""
 
-    run: str = _option("", "Folder of the finished run whose models score.")
-    source: str = _option(
+    run: str = option("", "Folder of the finished run whose models score.")
+    source: str = option(
         "-",
         "Where events come from: - is standard input, otlp://HOST:PORT receives OpenTelemetry metrics over HTTP there, "
         "anything else is a file that is followed.",
     )
-    input_format: Format = _option(
+    input_format: Format = option(
         "auto", "Of the lines; auto goes by the file's suffix, or takes JSON where the first line begins with a brace."
     )
-    follow: bool = _option(True, "Waits for more at the end of a file; --nofollow ends there.")
-    otlp_stream: str = _option(
+    follow: bool = option(True, "Waits for more at the end of a file; --nofollow ends there.")
+    otlp_stream: str = option(
         "service.name",
         "Attributes of an OpenTelemetry resource that name its stream, by comma: their values, joined by a slash.",
     )
-    otlp_attributes: str = _option(
+    otlp_attributes: str = option(
         "",
         "Attributes, by comma, that tell several OpenTelemetry data points of a metric apart; a column is then called "
         "as in cpu{core=0}.",
     )
-    otlp_join_seconds: float = _option(
+    otlp_join_seconds: float = option(
         0.05, "OpenTelemetry data points of a resource whose times differ by no more than this are one event."
     )
-    otlp_gather_seconds: float = _option(
+    otlp_gather_seconds: float = option(
         5.0, "For how long an event of OpenTelemetry metrics waits for the columns that are missing."
     )
-    output_dir: str = _option(
+    otlp_sums: SumsAs = option(
+        "delta",
+        "What becomes of cumulative OpenTelemetry sums that only grow: delta takes the change since the series' last "
+        "point, rate that per second, cumulative leaves them as sent.",
+    )
+    output_dir: str = option(
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."
     )
-    write_scores: Literal["all", "alarms", "none"] = _option("all", "Which events get a line in scores.jsonl.")
-    alarm_rule: Literal["auto", "budget", "conformal", "spot", "run"] = _option(
+    write_scores: Literal["all", "alarms", "none"] = option("all", "Which events get a line in scores.jsonl.")
+    alarm_rule: Literal["auto", "budget", "conformal", "spot", "run"] = option(
         "auto",
         "What an alarm is: a score above the level at which held-out rows show no more false incidents than "
         "--false_incidents_per_day, above the conformal threshold for --target_fpr, above that of extreme-value theory "
         "(SPOT) for it, which goes on learning from the stream, or above the threshold of the run's own rule. auto "
         "takes the budget where held-out rows have times and are enough, else conformal.",
     )
-    false_incidents_per_day: float = _option(0.0, "Budget of false incidents, per stream and day; 0 takes 1.5.")
-    target_fpr: float = _option(
+    false_incidents_per_day: float = option(0.0, "Budget of false incidents, per stream and day; 0 takes 1.5.")
+    target_fpr: float = option(
         0.0,
         "Share of normal events that are to be alarms, for conformal and spot; 0 takes 0.002, or for conformal the "
         "least that the held-out scores can show where these are fewer than 499.",
     )
-    spot_depth: int = _option(
+    spot_depth: int = option(
         0, "Scores of the running mean that spot takes away, for streams that wander; 0 takes none."
     )
-    false_discovery_rate: float = _option(
+    false_discovery_rate: float = option(
         0.0, "Share of all alarms, over all streams, that may be false, in place of a threshold; 0 leaves the rule's."
     )
-    false_discovery_period: int = _option(
+    false_discovery_period: int = option(
         PERIOD, "Events, of all streams, of which this holds; fewer let a fault be told after a longer silence."
     )
-    incident_gap_seconds: float = _option(
+    incident_gap_seconds: float = option(
         0.0, "Between alarms of one incident, at most; 0 takes ten usual steps of the training rows."
     )
-    incident_alarms: int = _option(1, "Alarms that make an incident, at least.")
-    on_drift: OnDrift = _option(
+    incident_alarms: int = option(1, "Alarms that make an incident, at least.")
+    on_drift: OnDrift = option(
         "ignore",
         "When a stream's unalarmed scores have changed: report writes it into drift.jsonl, recalibrate sets the "
         "stream's threshold from its scores since then as well.",
     )
-    drift_delta: float = _option(0.002, "Significance of a change (ADWIN).")
-    prometheus: str = _option(
-        "", "HOST:PORT where Prometheus reads figures, such as 127.0.0.1:9464; empty serves none."
-    )
-    webhook: str = _option(
+    drift_delta: float = option(0.002, "Significance of a change (ADWIN).")
+    prometheus: str = option("", "HOST:PORT where Prometheus reads figures, such as 127.0.0.1:9464; empty serves none.")
+    webhook: str = option(
         "", "URL that incidents are posted to in Alertmanager's format, such as http://127.0.0.1:9093/api/v2/alerts."
     )
-    dashboard: str = _option(
+    dashboard: str = option(
         "",
         "HOST:PORT where a browser shows streams, scores and incidents, such as 127.0.0.1:8050; there is no login. "
         "Empty serves none.",
     )
-    max_batch: int = _option(256, "The most events scored in one go, rounded down to a power of 4.")
-    max_streams: int = _option(0, "For how many streams there is room; 0 takes 1024, or the clients where more.")
-    max_future_seconds: float = _option(
+    max_batch: int = option(256, "The most events scored in one go, rounded down to a power of 4.")
+    max_streams: int = option(0, "For how many streams there is room; 0 takes 1024, or the clients where more.")
+    max_future_seconds: float = option(
         0.0, "Events that lie further ahead of this machine's clock are rejected; 0 does not look, as for a replay."
     )
-    snapshot_seconds: float = _option(5.0, "Between two stored states; a killed process repeats no more than that.")
-    compilation_cache: str = _option(
+    snapshot_seconds: float = option(5.0, "Between two stored states; a killed process repeats no more than that.")
+    compilation_cache: str = option(
         "", "Folder for compiled programs; empty takes the user's cache folder, none keeps nothing."
     )
 

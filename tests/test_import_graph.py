@@ -21,13 +21,16 @@ MAY_IMPORT = {
     "baselines": LEAVES | {"data", "detection", "federated", "models"},
     "reporting": LEAVES,
     # The choices of a setting are the types of the parts that they choose.
-    "config": {"config_privacy", "data", "detection"},
+    "config": {"config_bounds", "config_machines", "config_option", "config_privacy", "data", "detection"},
+    "config_bounds": {"config"},
+    "config_machines": {"config"},
+    "config_option": set(),
     "config_privacy": {"config"},
     "config_flags": {"config"},
     "live": LEAVES | {"config_live", "data", "detection", "models", "reporting"},
-    "config_live": {"detection", "live"},
+    "config_live": {"config_option", "detection", "live"},
     "experiment": LEAVES
-    | {"baselines", "config", "data", "detection", "distributed"}
+    | {"baselines", "config", "config_machines", "data", "detection", "distributed"}
     | {"federated", "live", "models", "privacy", "reporting"},
     "auditing": LEAVES | {"config", "data", "experiment", "federated", "privacy", "reporting"},
     "command": set(),

@@ -1,5 +1,6 @@
 """The detector of this package as it is served: records are checked, encoded, scored, judged and written."""
 
+import gc
 import sys
 import tempfile
 import time
@@ -99,7 +100,9 @@ def main() -> None:
             settings = LiveSettings(
                 run=str(task.folder), output_dir=output, max_batch=MAX_BATCH, max_streams=max(64, len(events.names))
             )
-            counts = start(settings, replay, [replay]).run()
+            engine = start(settings, replay, [replay])
+            gc.freeze()  # As the command does.
+            counts = engine.run()
         assert counts.scored == counts.read == events.num_untimed + count, counts
         return Measured(replay.latency, replay.elapsed_seconds, replay.score)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from fedjax_anomaly.detection.alarm_rules import AlarmRule
 from fedjax_anomaly.detection.extremes import fit_tail, tail_quantile
+from fedjax_anomaly.detection.threshold import check_scores
 
 LEVEL = 0.98
 """Of the paper: peaks are the scores above this quantile of the calibration scores."""
@@ -89,25 +90,36 @@ def spot_rule(target_fpr: float, *, level: float = LEVEL, num_peaks: int = 256, 
         raise ValueError(f"num_peaks={num_peaks} must be at least {_FEWEST_PEAKS} for a fit.")
     if depth < 0:
         raise ValueError(f"depth={depth} must not be negative; 0 takes no running mean away.")
-    memory = math.ceil(num_peaks / (1.0 - level) - 1e-9)
+    spot = _Spot(target_fpr, level, num_peaks, depth, memory=math.ceil(num_peaks / (1.0 - level) - 1e-9))
     needed = math.ceil(_FEWEST_PEAKS / (1.0 - level) - 1e-9) + depth
 
     def init(calibration_scores: np.ndarray) -> SpotState:
         scores = np.asarray(calibration_scores, np.float64)
-        if len(scores) < needed:
-            raise ValueError(
-                f"{len(scores)} held-out normal scores are too few for SPOT, which needs {needed}: give a larger "
-                "--validation_fraction, or take the conformal rule."
-            )
-        if not np.isfinite(scores).all():
-            raise ValueError("held-out normal scores are not finite; the model has diverged.")
+        check_scores(scores, needed, rule="SPOT", way_out="or take the conformal rule")
+        return spot.initial(scores)
+
+    return AlarmRule(init, spot.step, needed)
+
+
+class _Spot(NamedTuple):
+    """The settings of SPOT; `memory` is of about how many scores the peaks that are kept are."""
+
+    target_fpr: float
+    level: float
+    num_peaks: int
+    depth: int
+    memory: int
+
+    def initial(self, scores: np.ndarray) -> SpotState:
+        """The state of a new stream."""
+        depth, num_peaks = self.depth, self.num_peaks
         recent = scores[len(scores) - depth :]
         if depth:
             scores = scores[depth:] - np.convolve(scores, np.full(depth, 1.0 / depth), "valid")[:-1]
-        initial = np.quantile(scores, level)
+        initial = np.quantile(scores, self.level)
         excesses = (scores[scores > initial] - initial)[-num_peaks:]
-        weight = min(1.0, memory / len(scores))
-        alarms = target_fpr * len(scores)  # Left out of the counts, as they will be on the stream.
+        weight = min(1.0, self.memory / len(scores))
+        alarms = self.target_fpr * len(scores)  # Left out of the counts, as they will be on the stream.
         places = num_peaks - len(excesses)
         state = SpotState(
             level=jnp.float32(initial),
@@ -120,36 +132,40 @@ def spot_rule(target_fpr: float, *, level: float = LEVEL, num_peaks: int = 256, 
             recent=jnp.asarray(recent, jnp.float32),
             next_recent=jnp.int32(0),
         )
-        return jax.tree.map(np.asarray, _fit(state, target_fpr))
+        return jax.tree.map(np.asarray, _fit(state, self.target_fpr))
 
-    def step(state: SpotState, score: jax.Array) -> tuple[SpotState, jax.Array, jax.Array]:
-        base = jnp.mean(state.recent) if depth else jnp.zeros_like(score)
+    def step(self, state: SpotState, score: jax.Array) -> tuple[SpotState, jax.Array, jax.Array]:
+        """Judges a score, and learns from it."""
+        base = jnp.mean(state.recent) if self.depth else jnp.zeros_like(score)
         threshold = base + state.level + state.excess
         alarm = score > threshold
         above = score - base - state.level
         is_peak = ~alarm & (above > 0.0)
+        learned = self._counted(state, score, alarm, above, is_peak)
+        return jax.lax.cond(is_peak, lambda s: _fit(s, self.target_fpr), lambda s: s, learned), threshold, alarm
+
+    def _counted(
+        self, state: SpotState, score: jax.Array, alarm: jax.Array, above: jax.Array, is_peak: jax.Array
+    ) -> SpotState:
+        """The state with one score more, before the threshold is fitted anew."""
         peak, normal = is_peak.astype(jnp.int32), 1 - alarm.astype(jnp.int32)
-        learned = state._replace(
+        state = state._replace(
             peaks=jnp.where(is_peak, state.peaks.at[state.next_peak].set(above), state.peaks),
             limits=jnp.where(is_peak, state.limits.at[state.next_peak].set(state.excess), state.limits),
             num_peaks=state.num_peaks + peak,
             num_scores=state.num_scores + normal,
-            next_peak=(state.next_peak + peak) % num_peaks,
+            next_peak=(state.next_peak + peak) % self.num_peaks,
         )
-        if depth:
-            learned = learned._replace(
+        if self.depth:
+            state = state._replace(
                 recent=jnp.where(alarm, state.recent, state.recent.at[state.next_recent].set(score)),
-                next_recent=(state.next_recent + normal) % depth,
+                next_recent=(state.next_recent + normal) % self.depth,
             )
-        halve = learned.num_scores >= 2 * memory
-        learned = learned._replace(
-            num_peaks=jnp.where(halve, learned.num_peaks // 2, learned.num_peaks),
-            num_scores=jnp.where(halve, learned.num_scores // 2, learned.num_scores),
+        halve = state.num_scores >= 2 * self.memory
+        return state._replace(
+            num_peaks=jnp.where(halve, state.num_peaks // 2, state.num_peaks),
+            num_scores=jnp.where(halve, state.num_scores // 2, state.num_scores),
         )
-        learned = jax.lax.cond(is_peak, lambda s: _fit(s, target_fpr), lambda s: s, learned)
-        return learned, threshold, alarm
-
-    return AlarmRule(init, step, needed)
 
 
 @jax.jit

@@ -146,12 +146,17 @@ def streaming_detector(
             state, decision = judge(jax.tree.map(lambda leaf: leaf[s], states), errors, restart)
             return jax.tree.map(lambda leaves, leaf: leaves.at[s].set(leaf), states, state), decision
 
-        (windows, _), pushed = jax.lax.scan(push_one, (states.window, states.num_rows), (stream, events))
+        # XLA copies what a scan changes; so the scans run over the states of the batch alone, each at the place of its
+        # stream's first event.
+        place = jnp.argmax(stream[:, None] == stream[None], axis=1)
+        own: StreamState = jax.tree.map(lambda leaves: leaves[stream], states)
+        (windows, _), pushed = jax.lax.scan(push_one, (own.window, own.num_rows), (place, events))
         errors = column_errors(params, pushed)[:, -1]
-        # The windows stay out of the second scan, which would copy them.
-        kept = states._replace(window=jnp.zeros(states.num_rows.shape, windows.dtype))
-        kept, decisions = jax.lax.scan(judge_one, kept, (stream, errors, events.restart))
-        return kept._replace(window=windows), decisions
+        own = own._replace(window=jnp.zeros(own.num_rows.shape, windows.dtype))
+        own, decisions = jax.lax.scan(judge_one, own, (place, errors, events.restart))
+        own = own._replace(window=windows)
+        # Events of one stream write the same.
+        return jax.tree.map(lambda leaves, leaf: leaves.at[stream].set(leaf[place]), states, own), decisions
 
     return StreamingDetector(init, step, step_batch)
 

@@ -22,7 +22,7 @@ def quantile_threshold(scores: Float[np.ndarray, " N"], quantile: float) -> floa
     """
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"threshold_quantile={quantile} must lie in (0, 1).")
-    _check_enough(scores, scores_needed("quantile", quantile))
+    check_scores(scores, scores_needed("quantile", quantile))
     return float(np.quantile(scores, quantile))
 
 
@@ -46,7 +46,7 @@ def conformal_threshold(scores: Float[np.ndarray, " N"], target_fpr: float) -> f
     """
     if not 0.0 < target_fpr < 1.0:
         raise ValueError(f"target_fpr={target_fpr} must lie in (0, 1).")
-    _check_enough(scores, scores_needed("conformal", target_fpr))
+    check_scores(scores, scores_needed("conformal", target_fpr))
     return float(np.sort(scores)[_conformal_rank(len(scores), target_fpr) - 1])
 
 
@@ -64,7 +64,7 @@ def deviation_threshold(scores: Float[np.ndarray, " N"], deviations: float = THR
     """
     if not 0.0 < deviations < math.inf:
         raise ValueError(f"deviations={deviations} must be positive and finite.")
-    _check_enough(scores, scores_needed("mean_3sigma", deviations))
+    check_scores(scores, scores_needed("mean_3sigma", deviations))
     values = np.asarray(scores, np.float64)
     return float(values.mean() + deviations * values.std(ddof=1))
 
@@ -149,11 +149,25 @@ def scores_needed(rule: ThresholdRule, level: float) -> int:
     return math.ceil(1.0 / tail - 1e-9) - (1 if rule == "conformal" else 0)
 
 
-def _check_enough(scores: np.ndarray, needed: int) -> None:
+def check_scores(
+    scores: Float[np.ndarray, " N"],
+    needed: int,
+    *,
+    rule: str = "this threshold",
+    way_out: str = "a lower --threshold_quantile or a larger --target_fpr",
+) -> None:
+    """Raises ValueError for scores that no threshold can be set from: too few, or not finite.
+
+    Args:
+      scores: of held-out normal rows.
+      needed: how many are enough.
+      rule: what needs them, for the message.
+      way_out: for the message, beside more scores.
+    """
     if len(scores) < needed:
         raise ValueError(
-            f"{len(scores)} held-out normal scores are too few for this threshold, which needs {needed}; give a larger "
-            "--validation_fraction, a lower --threshold_quantile or a larger --target_fpr."
+            f"{len(scores)} held-out normal scores are too few for {rule}, which needs {needed}; give a larger "
+            f"--validation_fraction, {way_out}."
         )
     if not np.isfinite(scores).all():
         raise ValueError("held-out normal scores are not finite; the model has diverged.")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from fedjax_anomaly.config import SWEPT, TRAINED_IN_ROUNDS, Config
+from fedjax_anomaly.config_machines import check_divisible
 from fedjax_anomaly.data.table import Dataset
 from fedjax_anomaly.detection.statistics import paired_test, summary
 from fedjax_anomaly.experiment import outcome, privacy_ledger
@@ -63,7 +64,7 @@ def run_many(
     """
     begin = time.perf_counter()
     if jax.process_count() > 1:
-        config.check_divisible()
+        check_divisible(config)
     experiments = build_members(config, dataset)
     directory = open_output_dir(config)
     folders = [directory / "members" / name for name in member_names(experiments)]

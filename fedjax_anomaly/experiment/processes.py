@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_anomaly import distributed
 from fedjax_anomaly.config import RUN_PLACES
+from fedjax_anomaly.config_machines import check_divisible
 from fedjax_anomaly.experiment.build import Experiment
 
 
@@ -21,7 +22,7 @@ def check_shared(experiment: Experiment) -> None:
     """
     if jax.process_count() == 1:
         return
-    experiment.config.check_divisible()
+    check_divisible(experiment.config)
     own = _summary(experiment)
     first = json.loads(distributed.text_from_first(json.dumps(own)))
     for name, value in own.items():

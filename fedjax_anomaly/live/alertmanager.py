@@ -42,7 +42,8 @@ class Alertmanager(Sink):
     waits. Whatever happens here, every incident is in incidents.jsonl.
 
     Open incidents are sent again at intervals, as Alertmanager takes an alert for resolved that it no longer hears of.
-    After a restart those that are still open are sent again; of others that waited for the webhook nothing is sent.
+    After a restart those that are still open are sent again, and so is what waited when the state was stored: every
+    alert arrives at least once. Alertmanager takes two with the same labels for one.
     """
 
     def __init__(
@@ -109,6 +110,18 @@ class Alertmanager(Sink):
     def reopened(self, incident: Incident) -> None:
         """Sends it again."""
         self.incident(incident)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The alerts that wait, the oldest first; none of them changes any more."""
+        with self._news:
+            return list(self._waiting.values())
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Sends what waited."""
+        with self._news:
+            for entry in state:
+                self._put(entry)
+            self._news.notify()
 
     def close(self) -> None:
         """Tries once more to send what waits, and warns of what could not be sent."""

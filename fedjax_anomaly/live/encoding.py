@@ -1,5 +1,6 @@
 """The clients' fitted encoders, for rows of several clients at once, as they come."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,8 @@ from fedjax_anomaly.data.encoding import signed_log1p
 from fedjax_anomaly.live.bundle import Bundle
 
 ValueProblem = Literal["missing_field", "not_a_number", "not_finite"]
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class RowEncoding:
@@ -55,9 +58,12 @@ class RowEncoding:
                 [np.nan if (number := as_number(value)) is None else number for value in row[:count]] for row in rows
             ]
             wide = np.array(cells, np.float64).reshape(len(rows), count)
-        with np.errstate(over="ignore"):
-            numeric = wide.astype(np.float32)
-        suspect = set(np.flatnonzero(~np.isfinite(numeric).all(axis=1)).tolist())
+        if (np.abs(wide) <= _LARGEST).all():
+            numeric, suspect = wide.astype(np.float32), set()
+        else:
+            with np.errstate(over="ignore"):
+                numeric = wide.astype(np.float32)
+            suspect = set(np.flatnonzero(~np.isfinite(numeric).all(axis=1)).tolist())
         if self._buckets:
             suspect |= {i for i, row in enumerate(rows) if None in row[count:]}
         return numeric, {i: self._problem(rows[i], numeric[i]) for i in sorted(suspect)}
@@ -75,7 +81,7 @@ class RowEncoding:
     def encode(
         self,
         numeric: Float[np.ndarray, "B P"],
-        rows: list[tuple],
+        rows: Sequence[tuple],
         slot: Int[np.ndarray, " B"],
         client: Int[np.ndarray, " B"],
     ) -> Float[np.ndarray, "B F"]:
@@ -91,7 +97,8 @@ class RowEncoding:
             numeric = np.concatenate([numeric, self._changes(numeric, slot)], axis=1)
         encoded = np.zeros((len(rows), self._layout.num_features), np.float32)
         standardised = (signed_log1p(numeric.astype(np.float64)) - self._mean[client]) / self._deviation[client]
-        np.clip(standardised, -self._clip, self._clip, out=encoded[:, : self._layout.num_numeric], casting="same_kind")
+        clipped = np.minimum(np.maximum(standardised, -self._clip), self._clip)  # A third of the time of `np.clip`.
+        encoded[:, : self._layout.num_numeric] = clipped
         for q, (bucket, rare) in enumerate(zip(self._buckets, self._rare, strict=True)):
             column = [bucket.get(str(row[self._num_given + q]), rare) for row in rows]
             encoded[np.arange(len(rows)), column] = 1.0

@@ -1,22 +1,19 @@
 """The loop of the live detector: read, check, score, hand on, and store the state so that none is lost or doubled."""
 
 import dataclasses
-import io
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fedjax_anomaly.live.events import Events, Intake, Rejected
 from fedjax_anomaly.live.interfaces import Replayable, ScoredEvent, Sink, Source
 from fedjax_anomaly.live.outputs import DeadLetters, GrowingFile
 from fedjax_anomaly.live.scorer import Pending, Scorer
+from fedjax_anomaly.live.state import StateStore
 from fedjax_anomaly.live.watch import Watch
-from fedjax_anomaly.reporting.atomic import write_atomically
 
 _WAIT_SECONDS = 0.2
 
@@ -79,13 +76,12 @@ class Engine:
         self._source, self._intake, self._scorer, self._sinks = source, intake, scorer, sinks
         self._watch = watch
         self._dead_letters, self._files = dead_letters, {file.path.name: file for file in files}
-        self._state_path, self._identity = state_path, identity
+        self._store, self._identity = StateStore(state_path, files), identity
         self._max_batch, self._snapshot_seconds = max_batch, snapshot_seconds
         self._position = 0
         self.counts = Counts()
         try:
-            if state_path.exists():
-                self._restore()
+            self._restore()
             self.snapshot()
         except BaseException:
             self.close()
@@ -108,11 +104,13 @@ class Engine:
 
     def close(self) -> None:
         """Closes source, sinks and files; `run` does so at its end."""
-        self._source.close()
-        for sink in self._sinks:
-            sink.close()
-        for file in self._files.values():
-            file.close()
+        with ExitStack() as everything:
+            for file in self._files.values():
+                everything.callback(file.close)
+            for sink in self._sinks:
+                everything.callback(sink.close)
+            everything.callback(self._store.close)
+            everything.callback(self._source.close)
 
     def _loop(self, stop_requested: Callable[[], bool]) -> None:
         under_way: _UnderWay | None = None
@@ -130,7 +128,7 @@ class Engine:
             if under_way is not None:
                 self._finish(under_way)
             under_way = following
-            if under_way is None or time.monotonic() - self._last_snapshot > self._snapshot_seconds:
+            if under_way is None or self._store_is_due():
                 if under_way is not None:
                     self._finish(under_way)
                     under_way = None
@@ -142,8 +140,11 @@ class Engine:
         """Nothing is under way: lines become visible, and the state is stored when it is time."""
         for file in self._files.values():
             file.flush()
-        if time.monotonic() - self._last_snapshot > self._snapshot_seconds:
-            self.snapshot()
+        if self._store_is_due():
+            self._begin_store()
+
+    def _store_is_due(self) -> bool:
+        return time.monotonic() - self._last_store > self._snapshot_seconds and not self._store.busy
 
     def _begin(self, records: list[Any]) -> "_UnderWay":
         begin = time.perf_counter()
@@ -159,7 +160,7 @@ class Engine:
             self._hand_on(scored)
         self.counts.read += batch.num_records
         self.counts.scored += len(scored)
-        self.counts.alarms += sum(event.alarm for event in scored)
+        self.counts.alarms += sum([event.alarm for event in scored])
         self.counts.rejected.update(reason for _, reason, _ in batch.rejected)
         self._position = batch.position
 
@@ -178,7 +179,7 @@ class Engine:
         latency = time.perf_counter() - batch.begin
         names, events = self._intake.names, batch.events
         columns = zip(
-            events.slot.tolist(),
+            [names[slot] for slot in events.slot.tolist()],
             events.client.tolist(),
             events.time.tolist(),
             events.position,
@@ -186,40 +187,48 @@ class Engine:
             decision.threshold.tolist(),
             decision.alarm.tolist(),
             decision.column_errors,
+            [latency] * len(events.position),
             strict=True,
         )
-        return [ScoredEvent._make((names[slot], *rest, latency)) for slot, *rest in columns]
+        return list(map(ScoredEvent._make, columns))
 
     def snapshot(self) -> None:
-        """Stores the state: counts, streams, the place in the source, and the lengths of the files."""
+        """Stores the state, and returns when it is on the disk."""
+        self._begin_store()
+        self._store.wait()
+
+    def _begin_store(self) -> None:
+        """Copies the state: counts, streams, the place in the source, and the lengths of the files.
+
+        Nothing may be under way. What takes long, the disk above all, happens in another thread.
+        """
+        for file in self._files.values():
+            file.flush()
         bookmark = self._source.bookmark(self._position) if isinstance(self._source, Replayable) else None
-        words, arrays = self._intake.snapshot()
-        watch_words, watch_arrays = self._watch.snapshot()
-        host = {
+        intake, intake_arrays = self._intake.snapshot()
+        watch, watch_arrays = self._watch.snapshot()
+        words = {
             "identity": self._identity,
             "counts": self.counts.as_json(),
             "position": self._position,
             "bookmark": bookmark,
-            "intake": words,
-            "watch": watch_words,
+            "intake": intake,
+            "watch": watch,
+            "sinks": {name: state for name, sink in _named(self._sinks) if (state := sink.snapshot()) is not None},
             "files": {name: file.position() for name, file in self._files.items()},
         }
-        contents = io.BytesIO()
-        text = np.frombuffer(json.dumps(host).encode(), np.uint8)
-        arrays |= self._scorer.snapshot() | watch_arrays | {"host": text}
-        np.savez(contents, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-        write_atomically(self._state_path, contents.getvalue())
-        write_atomically(self._state_path.with_name("counts.json"), json.dumps(host["counts"], indent=1).encode())
-        self._last_snapshot = time.monotonic()
+        self._store.begin(words, intake_arrays | self._scorer.snapshot() | watch_arrays)
+        self._last_store = time.monotonic()
 
     def _restore(self) -> None:
-        with np.load(self._state_path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        host = json.loads(arrays.pop("host").tobytes())
+        stored = self._store.read()
+        if stored is None:
+            return
+        host, arrays = stored
         if host["identity"] != self._identity:
             raise ValueError(
-                f"{self._state_path} was written for another detector, source or alarm rule; give another --output_dir "
-                "to begin anew."
+                f"{self._store.path} was written for another detector, source or alarm rule, or by another version; "
+                "give another --output_dir to begin anew."
             )
         self._scorer.restore(arrays, len(host["intake"]["names"]))
         self._intake.restore(host["intake"], arrays)
@@ -230,9 +239,21 @@ class Engine:
             self._source.seek(host["bookmark"])
             for name, file in self._files.items():
                 file.truncate(host["files"].get(name, 0))
+        for name, sink in _named(self._sinks):
+            if name in host["sinks"]:
+                sink.restore(host["sinks"][name])
         for incident in self._watch.open_incidents():
             for sink in self._sinks:
                 sink.reopened(incident)
+
+
+def _named(sinks: Sequence[Sink]) -> Iterator[tuple[str, Sink]]:
+    """Each with the name of its class, and a number among those of its class."""
+    seen: Counter[str] = Counter()
+    for sink in sinks:
+        name = type(sink).__name__
+        yield f"{name}/{seen[name]}", sink
+        seen[name] += 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,6 @@ Where training had no times (`capture` order, or none) an event needs no time: i
 
 import datetime
 import time as clock
-from collections import deque
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
@@ -32,6 +31,7 @@ from jaxtyping import Bool, Float, Int
 from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.encoding import RowEncoding, ValueProblem, as_number
 from fedjax_anomaly.live.interfaces import Record
+from fedjax_anomaly.live.recent_times import RecentTimes
 
 Reason = Literal[
     ValueProblem, "unreadable", "unknown_stream", "too_many_streams", "bad_time", "future", "duplicate", "late"
@@ -98,11 +98,10 @@ class Intake:
         self._most_seconds = GAP_STEPS * bundle.step_seconds
         self._needs_time = ~np.isnan(bundle.step_seconds)
         self._max_streams, self._max_future_seconds = max_streams, max_future_seconds
-        self._window_length = bundle.window_length
         self._slot_of: dict[str, int] = {}
         self.names: list[str] = []
         self.clients: list[int] = []
-        self._times: list[deque[float]] = []
+        self._times = RecentTimes(bundle.window_length)
         self.extra_fields = 0
 
     @property
@@ -119,7 +118,9 @@ class Intake:
                 rejected.append(Rejected(record, "unreadable", record.error or ""))
                 continue
             stream = record.fields.get("stream")
-            client = self._client(stream)
+            name = str(stream)
+            slot = self._slot_of.get(name)
+            client = self._client(name) if slot is None else self.clients[slot]
             if client is None:
                 rejected.append(Rejected(record, "unknown_stream", f"{stream!r} is no client's name or number"))
                 continue
@@ -128,7 +129,7 @@ class Intake:
             except KeyError as missing:
                 rejected.append(Rejected(record, "missing_field", str(missing.args[0])))
                 continue
-            kept.append((record, str(stream), client, values))
+            kept.append((record, name, client, values))
         numeric, problems = self._encoding.numbers([values for *_, values in kept])
         if problems:
             rejected += [Rejected(kept[i][0], reason, detail) for i, (reason, detail) in problems.items()]
@@ -136,8 +137,7 @@ class Intake:
             kept, numeric = [kept[i] for i in good], numeric[good]
         return self._in_order(kept, numeric, rejected)
 
-    def _client(self, stream: Any) -> int | None:
-        name = str(stream)
+    def _client(self, name: str) -> int | None:
         client = self._client_of.get(name)
         return self._client_of.get(name.rpartition("/")[0]) if client is None else client
 
@@ -146,31 +146,34 @@ class Intake:
     ) -> tuple[Events, list[Rejected]]:
         """Looks at times, one record after the other, and encodes those that are accepted."""
         now = clock.time()
-        chosen, slots, clients, times, restarts, positions, categories = [], [], [], [], [], [], []
+        last, num_expected = self._times.last, len(self._expected)
+        accepted: list[tuple] = []
         for index, (record, stream, client, values) in enumerate(kept):
-            time = _seconds(record.fields.get("time"), now, required=self._needs_time[client])  # type: ignore[union-attr]
+            fields: dict[str, Any] = record.fields  # type: ignore[assignment]
+            time = fields.get("time")
+            if type(time) is not float or not abs(time) < np.inf:
+                time = _seconds(time, now, required=self._needs_time[client])
             slot = self._slot_of.get(stream)
-            problem = self._problem(time, slot, client, now, record)
-            if problem is not None:
-                rejected.append(problem)
-                continue
-            assert time is not None
+            if slot is None or time is None or not time > last[slot] or self._max_future_seconds:
+                problem = self._problem(time, slot, client, now, record)
+                if problem is not None:
+                    rejected.append(problem)
+                    continue
+                assert time is not None
             if slot is None:
                 slot = self._open(stream, client)
-            seen = self._times[slot]
-            restarts.append(not seen or bool(time - seen[-1] > self._most_seconds[client]))
-            seen.append(time)
-            if len(record.fields) != len(self._expected) and set(record.fields) - self._expected:  # type: ignore[arg-type]
+            since = time - last[slot]
+            restart = bool(since == np.inf or since > self._most_seconds[client])
+            self._times.push(slot, time)
+            if len(fields) != num_expected and set(fields) - self._expected:
                 self.extra_fields += 1
-            chosen.append(index)
-            slots.append(slot)
-            clients.append(client)
-            times.append(time)
-            positions.append(record.position)
-            categories.append(values)
+            accepted.append((index, slot, client, time, restart, record.position, values))
+        columns = map(list, zip(*accepted, strict=True)) if accepted else ([] for _ in range(7))
+        chosen, slots, clients, times, restarts, positions, rows = columns
         slot_array, client_array = np.array(slots, np.int32), np.array(clients, np.int32)
-        rows = self._encoding.encode(numeric[chosen], categories, slot_array, client_array)
-        events = Events(slot_array, client_array, rows, np.array(restarts, bool), np.array(times), positions)
+        numeric = numeric if len(chosen) == len(kept) else numeric[chosen]
+        encoded = self._encoding.encode(numeric, rows, slot_array, client_array)
+        events = Events(slot_array, client_array, encoded, np.array(restarts, bool), np.array(times, float), positions)
         return events, rejected
 
     def _problem(
@@ -185,35 +188,33 @@ class Intake:
         if slot is None:
             full = len(self.names) >= self._max_streams
             return Rejected(record, "too_many_streams", f"there is room for {self._max_streams}") if full else None
-        seen = self._times[slot]
-        if time > seen[-1] or not self._needs_time[client]:
+        last = self._times.last[slot]
+        if time > last or not self._needs_time[client]:
             return None
-        if time in seen:
+        if self._times.holds(slot, time):
             return Rejected(record, "duplicate", "the stream has had an event of this time")
-        return Rejected(record, "late", f"{seen[-1] - time:g} seconds before the stream's last event")
+        return Rejected(record, "late", f"{last - time:g} seconds before the stream's last event")
 
     def _open(self, stream: str, client: int) -> int:
         slot = len(self.names)
         self._slot_of[stream] = slot
         self.names.append(stream)
         self.clients.append(client)
-        self._times.append(deque(maxlen=self._window_length))
+        self._times.open()
         self._encoding.open(slot)
         return slot
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What is remembered, the smaller part as JSON."""
-        times = np.full((len(self.names), self._window_length), np.nan)
-        for slot, seen in enumerate(self._times):
-            times[slot, : len(seen)] = seen
+        """What is remembered, the smaller part as JSON, the other one copied."""
+        times, num_times = self._times.snapshot()
         words = {"names": self.names, "clients": self.clients, "extra_fields": self.extra_fields}
-        return words, {"times": times, "before": self._encoding.before}
+        return words, {"times": times, "num_times": num_times, "before": self._encoding.before.copy()}
 
     def restore(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Remembers what a snapshot holds, in place of everything else."""
         self.names, self.clients, self.extra_fields = words["names"], words["clients"], words["extra_fields"]
         self._slot_of = {name: slot for slot, name in enumerate(self.names)}
-        self._times = [deque(seen[~np.isnan(seen)], maxlen=self._window_length) for seen in arrays["times"]]
+        self._times.restore(arrays["times"], arrays["num_times"])
         self._encoding.before = arrays["before"].copy()
 
 

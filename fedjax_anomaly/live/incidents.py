@@ -126,7 +126,7 @@ class Incidents:
 
     def snapshot(self) -> dict[str, Any]:
         """The state, as JSON."""
-        return {stream: dataclasses.asdict(known) for stream, known in self._open.items()}
+        return {stream: vars(known) for stream, known in self._open.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a snapshot."""

@@ -89,5 +89,11 @@ class Sink:
     def drift(self, drift: "Drift") -> None:
         """Takes a change of a stream's normal scores."""
 
+    def snapshot(self) -> Any:
+        """What a restart must not lose, as JSON; None where that is nothing."""
+
+    def restore(self, state: Any) -> None:
+        """Goes on from a snapshot."""
+
     def close(self) -> None:
         """Writes what is still held back."""

@@ -1,6 +1,7 @@
 """A source that any OpenTelemetry SDK, Collector or agent can send its metrics to: OTLP over HTTP."""
 
 import http.server
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from fedjax_anomaly.live.otlp_points import (
     status,
     unzipped,
 )
+from fedjax_anomaly.live.otlp_sums import Sums, SumsAs
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -63,6 +65,7 @@ class OtlpSource:
         most_events: int = 10_000,
         gather_seconds: float = 5.0,
         join_seconds: float = 0.05,
+        sums_as: SumsAs = "delta",
     ) -> None:
         """Opens the port and begins to receive.
 
@@ -75,6 +78,7 @@ class OtlpSource:
           most_events: in the buffer; a full one makes senders wait.
           gather_seconds: for which an event waits for its columns.
           join_seconds: between points that are of one time; less than half of the time between two events.
+          sums_as: what becomes of monotonic sums, histograms and summaries, see `Sums`.
 
         Raises:
           ValueError: for settings out of range.
@@ -90,6 +94,7 @@ class OtlpSource:
         self._buffer = EventBuffer(
             columns, most_events=most_events, gather_seconds=gather_seconds, join_seconds=join_seconds
         )
+        self._sums, self._one_request = Sums(sums_as, columns), threading.Lock()
         self._attributes = tuple(stream_attributes), tuple(point_attributes)
         self._server = _Server(
             (host, port), _Handler, most_connections=_MOST_CONNECTIONS, retry_seconds=_RETRY_AFTER_SECONDS
@@ -110,7 +115,11 @@ class OtlpSource:
     def _receive(self, body: bytes, content_type: str) -> "Message":
         """Takes in a request; returns the answer."""
         found = points_of(parse_request(body, content_type), *self._attributes)
-        return export_response(found.refused | self._buffer.take(found.points))
+        with self._one_request:
+            points, refused, last = self._sums.convert(found.points)
+            refused |= self._buffer.take(points)
+            self._sums.keep(last)
+        return export_response(found.refused | refused)
 
 
 class _Server(BoundedServer):

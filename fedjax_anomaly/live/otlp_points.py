@@ -3,7 +3,7 @@
 import itertools
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
+_CUMULATIVE = 2
+"""`AggregationTemporality` of the protocol."""
+
 
 class Malformed(ValueError):
     """A body that is no request; the sender must not send it again."""
@@ -19,6 +22,20 @@ class Malformed(ValueError):
 
 class TooLarge(ValueError):
     """A body or a request that will never be taken in; the sender must divide it."""
+
+
+class Counter(NamedTuple):
+    """Of a number that only grows until its process ends.
+
+    Attributes:
+      series: what tells it from all others.
+      start_ns: when its counting began, in nanoseconds since 1970; 0 where that is not known.
+      cumulative: whether it counts since then; else only since the point before.
+    """
+
+    series: Hashable
+    start_ns: int
+    cumulative: bool
 
 
 class Point(NamedTuple):
@@ -30,6 +47,7 @@ class Point(NamedTuple):
       column: the name of the metric, with chosen attributes.
       value: as it was sent; not-a-number and infinities are left for the detector to reject.
       source: the number of its data point in the request; -1 for an attribute of the resource.
+      counter: of a monotonic sum, and of the parts of histograms and summaries.
     """
 
     stream: str
@@ -37,6 +55,7 @@ class Point(NamedTuple):
     column: str
     value: Any
     source: int
+    counter: Counter | None = None
 
 
 class Points(NamedTuple):
@@ -118,10 +137,10 @@ def points_of(
 ) -> Points:
     """The numbers of a request.
 
-    Gauges and sums are taken as sent: a cumulative sum stays cumulative. Histograms, exponential ones too, and
-    summaries give two columns, NAME.sum and NAME.count; their buckets and quantiles are not used. A point flagged as
-    without a recorded value, and a histogram's missing sum, are left out. A resource's own attributes are columns too,
-    under their names, for categorical columns that are the same for all of a resource's points.
+    All are as sent; see `otlp_sums` for what becomes of those that have a `counter`. Histograms, exponential ones too,
+    and summaries give two columns, NAME.sum and NAME.count; their buckets and quantiles are not used. A point flagged
+    as without a recorded value, and a histogram's missing sum, are left out. A resource's own attributes are columns
+    too, under their names, for categorical columns that are the same for all of a resource's points.
 
     Args:
       request: as decoded.
@@ -136,8 +155,10 @@ def points_of(
     for resource_metrics in request.resource_metrics:
         resource = {a.key: _attribute(a.value) for a in resource_metrics.resource.attributes}
         stream = "/".join(str(resource[name]) for name in stream_attributes if name in resource)
+        identity = tuple(sorted((name, str(value)) for name, value in resource.items()))
         times = set()
-        for (name, point), source in zip(_data_points(resource_metrics.scope_metrics), numbers, strict=False):
+        data_points = _data_points(resource_metrics.scope_metrics)
+        for (scope, name, temporality, point), source in zip(data_points, numbers, strict=False):
             problem = _problem(resource, stream_attributes[0], point)
             if problem:
                 refused[source] = problem
@@ -145,18 +166,32 @@ def points_of(
             time_ns = point.time_unix_nano
             times.add(time_ns)
             label = _label(point, point_attributes)
-            points += [Point(stream, time_ns, n + label, value, source) for n, value in _values(name, point)]
+            attributes = (
+                tuple(sorted((a.key, str(_attribute(a.value))) for a in point.attributes)) if temporality else ()
+            )
+            for n, value in _values(name, point):
+                series = (identity, scope, n, attributes)
+                counter = (
+                    Counter(series, point.start_time_unix_nano, temporality == _CUMULATIVE) if temporality else None
+                )
+                points.append(Point(stream, time_ns, n + label, value, source, counter))
         points += [Point(stream, time_ns, name, value, -1) for time_ns in times for name, value in resource.items()]
     return Points(points, refused)
 
 
-def _data_points(scopes: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """The name of its metric with each data point."""
+def _data_points(scopes: Iterable[Any]) -> Iterator[tuple[str, str, int, Any]]:
+    """Each data point, with the names of its scope and its metric, and the temporality where it counts, else 0."""
     for scope in scopes:
         for metric in scope.metrics:
             kind = metric.WhichOneof("data")
-            for point in getattr(metric, kind).data_points if kind else ():
-                yield metric.name, point
+            if kind is None:
+                continue
+            data = getattr(metric, kind)
+            temporality = _CUMULATIVE if kind == "summary" else getattr(data, "aggregation_temporality", 0)
+            if kind == "sum" and not data.is_monotonic:
+                temporality = 0
+            for point in data.data_points:
+                yield scope.scope.name, metric.name, temporality, point
 
 
 def _problem(resource: dict[str, Any], stream_attribute: str, point: Any) -> str:

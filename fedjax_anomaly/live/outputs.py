@@ -1,8 +1,9 @@
 """Files of lines that only grow, and can be taken back to where they were when the state was stored."""
 
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedjax_anomaly.live.events import Rejected
@@ -36,13 +37,15 @@ class GrowingFile:
 
     def write(self, lines: bytes) -> None:
         """Adds lines."""
-        self._file.write(lines)
+        self._do(self._file.write, lines)
 
     def position(self) -> int:
-        """Its length, after everything has been written to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Its length, with all lines that were added."""
         return self._file.tell()
+
+    def sync(self) -> None:
+        """Returns when everything that has been flushed is on the disk; any thread may call it."""
+        os.fsync(self._file.fileno())
 
     def truncate(self, position: int) -> None:
         """Takes away what was written after `position`."""
@@ -51,11 +54,19 @@ class GrowingFile:
 
     def flush(self) -> None:
         """Lets readers see what has been written."""
-        self._file.flush()
+        self._do(self._file.flush)
 
     def close(self) -> None:
         """Writes what is held back."""
-        self._file.close()
+        self._do(self._file.close)
+
+    def _do(self, action: Callable[..., object], *arguments: object) -> None:
+        """An error of the disk has to name the file."""
+        try:
+            action(*arguments)
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
 
 class DeadLetters:
@@ -76,11 +87,12 @@ class ScoreLines(Sink):
 
     def __init__(self, file: GrowingFile, *, alarms_only: bool) -> None:
         self._file, self._alarms_only = file, alarms_only
+        self._quote = functools.cache(json.dumps)
 
     def scored(self, events: Sequence[ScoredEvent]) -> None:
         """Adds lines."""
         lines = [
-            f'{{"stream": {json.dumps(e.stream)}, "time": {e.time!r}, "score": {e.score!r}, '
+            f'{{"stream": {self._quote(e.stream)}, "time": {e.time!r}, "score": {e.score!r}, '
             f'"threshold": {_json_number(e.threshold)}, "alarm": {"true" if e.alarm else "false"}}}\n'
             for e in events
             if e.alarm or not self._alarms_only
@@ -88,6 +100,7 @@ class ScoreLines(Sink):
         self._file.write("".join(lines).encode())
 
 
+@functools.lru_cache(4096)
 def _json_number(value: float) -> str:
     """JSON has no infinity, which a threshold may be."""
     return repr(value) if abs(value) < float("inf") else "null"

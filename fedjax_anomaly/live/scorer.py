@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.detection.alarm_rules import AlarmRule
@@ -20,23 +21,19 @@ _GROWTH = 4
 class Pending:
     """A batch under way on the device."""
 
-    def __init__(self, num_events: int, parts: list[tuple[np.ndarray, Decision]]) -> None:
+    def __init__(self, num_events: int, parts: list[tuple[np.ndarray, jax.Array]]) -> None:
+        """Args: how many events, and the indices of each part's events with what `_in_one` made of the decisions."""
         self._num_events, self._parts = num_events, parts
 
     def wait(self) -> Decision:
         """The decisions in the order of the events, as NumPy arrays."""
-        if len(self._parts) == 1 and len(self._parts[0][0]) == self._num_events:
-            order, decision = self._parts[0]
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(order)], decision)
-        whole: Decision | None = None
-        for order, part in self._parts:
-            arrays = jax.tree.map(np.asarray, part)
-            if whole is None:
-                whole = jax.tree.map(lambda leaf: np.empty((self._num_events, *leaf.shape[1:]), leaf.dtype), arrays)
-            for target, leaf in zip(whole, arrays, strict=True):
-                target[order] = leaf[: len(order)]
-        assert whole is not None
-        return whole
+        if len(self._parts) == 1:
+            whole: Any = np.asarray(self._parts[0][1])[: self._num_events]
+        else:
+            whole = np.empty((self._num_events, self._parts[0][1].shape[1]), np.float32)
+            for order, part in self._parts:
+                whole[order] = np.asarray(part)[: len(order)]
+        return Decision(whole[:, 0], whole[:, 1], whole[:, 2] > 0.0, whole[:, 3:])
 
 
 class Scorer:
@@ -82,7 +79,12 @@ class Scorer:
         self._states: StreamState = jax.tree.map(
             lambda leaf: jnp.zeros((max_streams + 1, *np.shape(leaf)), np.asarray(leaf).dtype), self._initial[0]
         )
-        self._step = jax.jit(self._detector.step_batch, donate_argnums=1, compiler_options=compiler_options())
+
+        def step(params: Any, states: StreamState, slot: jax.Array, event: Event) -> tuple[StreamState, jax.Array]:
+            states, decision = self._detector.step_batch(params, states, slot, event)
+            return states, _in_one(decision)
+
+        self._step = jax.jit(step, donate_argnums=1, compiler_options=compiler_options())
         self._place = jax.jit(_place, donate_argnums=0)
         self._place_rule = jax.jit(_place_rule, donate_argnums=0)
         self._opened = 0
@@ -107,7 +109,7 @@ class Scorer:
         for slot in range(self._opened, len(clients)):
             self._states = self._place(self._states, np.int32(slot), self._initial[clients[slot]])
         self._opened = len(clients)
-        parts: list[tuple[np.ndarray, Decision]] = []
+        parts: list[tuple[np.ndarray, jax.Array]] = []
         model_of = self._cluster[events.client]
         for k in [int(model_of[0])] if len(model_of) == 1 else np.unique(model_of).tolist():
             order = np.flatnonzero(model_of == k)
@@ -116,7 +118,7 @@ class Scorer:
                 parts.append((part, self._submit_part(self._models[k], events.slot[part], event, size)))
         return Pending(len(events.slot), parts)
 
-    def _submit_part(self, model: Any, slot: np.ndarray, event: Event, size: int) -> Decision:
+    def _submit_part(self, model: Any, slot: np.ndarray, event: Event, size: int) -> jax.Array:
         missing = size - len(slot)
         if missing:
             slot = np.concatenate([slot, np.full(missing, self._spare, np.int32)])
@@ -124,8 +126,8 @@ class Scorer:
                 np.concatenate([event.row, np.zeros((missing, event.row.shape[1]), np.float32)]),
                 np.concatenate([event.restart, np.ones(missing, bool)]),
             )
-        self._states, decision = self._step(model, self._states, slot, event)
-        return decision
+        self._states, decisions = self._step(model, self._states, slot, event)
+        return decisions
 
     def recalibrate(self, slot: int, scores: np.ndarray) -> None:
         """Sets the alarm rule of an open stream anew, from other normal scores; its window stays."""
@@ -184,6 +186,11 @@ def divide(order: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[np.ndarray, 
         parts.append((order[:size], size))
         order = order[size:]
     return parts
+
+
+def _in_one(decision: Decision) -> Float[jax.Array, "B 3+D"]:
+    """All of a batch's decisions in one array, as each that leaves the device takes its time."""
+    return jnp.column_stack([leaf.astype(jnp.float32) for leaf in decision])
 
 
 def _place(states: StreamState, slot: jax.Array, state: StreamState) -> StreamState:

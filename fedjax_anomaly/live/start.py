@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ROOM = 1024
 _OTLP = "otlp://"
+_STATE_VERSION = 2
 
 
 def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequence[Sink] = ()) -> Engine:
@@ -121,13 +122,16 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
         point_attributes=attributes,
         gather_seconds=settings.otlp_gather_seconds,
         join_seconds=settings.otlp_join_seconds,
+        sums_as=settings.otlp_sums,
     )
 
 
 def _identity(settings: "LiveSettings") -> str:
-    """Of what a stored state belongs to: the detector, the source, and the rule of alarms."""
+    """Of what a stored state belongs to: its format, the detector, the source, and the rule of alarms."""
     rule: list[Any] = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
     if settings.alarm_rule in ("auto", "budget"):
         rule += [settings.false_incidents_per_day, settings.incident_gap_seconds, settings.incident_alarms]
     rule += [settings.false_discovery_rate, settings.false_discovery_period]
-    return hashlib.sha256(json.dumps([digest(settings.run), settings.source, *rule]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([_STATE_VERSION, digest(settings.run), settings.source, *rule]).encode()
+    ).hexdigest()

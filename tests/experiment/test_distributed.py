@@ -18,15 +18,10 @@ from fedjax_anomaly.experiment import build, run_experiment
 from fedjax_anomaly.experiment.processes import check_shared
 from fedjax_anomaly.federated import clients_mesh
 from tests.experiment.conftest import dense
+from tests.ports import free_port
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
 
 
 def start(*command: str | Path) -> subprocess.Popen:

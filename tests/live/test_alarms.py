@@ -21,10 +21,10 @@ from fedjax_anomaly.live.incidents import Incidents
 from fedjax_anomaly.live.interfaces import ScoredEvent
 from fedjax_anomaly.live.outputs import GrowingFile
 from fedjax_anomaly.live.scorer import Scorer
-from fedjax_anomaly.live.sinks import PrometheusEndpoint
 from fedjax_anomaly.live.start import start
 from fedjax_anomaly.live.watch import Watch
 from tests.live.fleet import Kept, in_time_order, lines, write_lines
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,6 @@ def json_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def a_free_port():
-    endpoint = PrometheusEndpoint(0, trained_at="2026-01-01T00:00:00+00:00")
-    endpoint.close()
-    return endpoint.port
-
-
 class Looks(Kept):
     """Asks for Prometheus' figures and what the dashboard shows whenever something was scored."""
 
@@ -74,7 +68,7 @@ class Looks(Kept):
 
 
 def test_incidents_and_figures_are_told_and_a_restart_goes_on_with_incidents_that_are_open(run_dir, texts):
-    looks = Looks(a_free_port(), a_free_port())
+    looks = Looks(free_port(), free_port())
     with_figures = {"prometheus": f"127.0.0.1:{looks.port}", "dashboard": f"127.0.0.1:{looks.dashboard}"}
     with_figures["alarm_rule"] = "run"
     counts = start(settings(run_dir, ["no JSON", *texts], "whole", **with_figures), sinks=[looks]).run()

@@ -1,48 +1,17 @@
 import json
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from fedjax_anomaly.live.alertmanager import Alertmanager, Deliveries, alert
 from fedjax_anomaly.live.incidents import Incident
+from tests.live.webhook import server
+from tests.ports import free_port
 
 FAST = {"first_pause_seconds": 0.01, "longest_pause_seconds": 0.05, "timeout_seconds": 2.0}
 INCIDENT = Incident(
     "node-3", 3, 1.7e9, 1.7e9 + 30.5, 1.7e9 + 10, 3.0, 1.0, "warning", 4, {"cpu": 0.75, "disk": 0.25}, False
 )
-
-
-@contextmanager
-def server(answers, port=0):
-    """A real server that gives these answers in turn, then 200; yields its URL and what it accepted."""
-    accepted, answers = [], list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            code = answers.pop(0) if answers else 200
-            if code == 200:
-                assert self.headers["Content-Type"] == "application/json"
-                accepted.append(json.loads(body))
-            self.send_response(code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/api/v2/alerts", accepted
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def wait_until(condition):
@@ -74,8 +43,8 @@ def test_an_answer_that_passes_is_tried_again_until_it_is_accepted():
 
 
 def test_while_nobody_listens_the_newest_states_wait_and_scoring_does_not():
-    with server([]) as (url, _):
-        port = int(url.split(":")[2].split("/")[0])
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/v2/alerts"
     sink = Alertmanager(url, capacity=3, **FAST)
     begin = time.monotonic()
     for i in range(5):
@@ -89,6 +58,25 @@ def test_while_nobody_listens_the_newest_states_wait_and_scoring_does_not():
         with pytest.warns(UserWarning, match="2 alerts could not be sent"):
             sink.close()
     expected = [alert(INCIDENT._replace(stream=f"node-{i}")) for i in (2, 3)] + [alert(newest)]
+    assert [entry for batch in accepted for entry in batch] == expected
+
+
+def test_what_waits_is_sent_by_the_next_process():
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/v2/alerts"
+    killed = Alertmanager(url, **FAST)
+    for i in range(3):
+        killed.incident(INCIDENT._replace(stream=f"node-{i}", ended=True))
+    state = json.loads(json.dumps(killed.snapshot()))
+    with pytest.warns(UserWarning, match="3 alerts could not be sent"):
+        killed.close()
+    with server([], port) as (_, accepted):
+        sink = Alertmanager(url, **FAST)
+        sink.restore(state)
+        wait_until(lambda: sink.deliveries == Deliveries(3, 0, 0))
+        assert sink.snapshot() == []
+        sink.close()
+    expected = [alert(INCIDENT._replace(stream=f"node-{i}", ended=True)) for i in range(3)]
     assert [entry for batch in accepted for entry in batch] == expected
 
 

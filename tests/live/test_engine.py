@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +15,14 @@ import numpy as np
 import pytest
 
 from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.live.alertmanager import alert
 from fedjax_anomaly.live.bundle import write_bundle
+from fedjax_anomaly.live.incidents import Incident
 from fedjax_anomaly.live.sources import PipeSource
 from fedjax_anomaly.live.start import start
 from tests.live.fleet import Kept, in_time_order, lines, write_lines
+from tests.live.webhook import server
+from tests.ports import free_port
 
 BAD = ["no JSON", '{"stream": "nobody"}', '{"stream": 0, "time": 0}']
 
@@ -48,10 +53,10 @@ def score_files(folder: Path) -> tuple[list[str], list[str], dict]:
     return scores, dead, counts
 
 
-def uninterrupted(run_dir: Path, texts: list[str]) -> tuple[list[str], list[str], dict]:
+def uninterrupted(run_dir: Path, texts: list[str], **others) -> tuple[list[str], list[str], dict]:
     source = write_lines(run_dir / "whole.jsonl", texts)
     settings = LiveSettings(
-        run=str(run_dir), source=str(source), follow=False, output_dir=str(run_dir / "whole"), max_batch=16
+        run=str(run_dir), source=str(source), follow=False, output_dir=str(run_dir / "whole"), max_batch=16, **others
     )
     start(settings).run()
     return score_files(run_dir / "whole")
@@ -94,9 +99,13 @@ def num_lines(path: Path) -> int:
 
 
 def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir, texts):
+    """Incidents that ended long before the kill wait in the state for a webhook that is down until the restart."""
     source, output = run_dir / "events.jsonl", run_dir / "live"
     write_lines(source, texts[:200])
-    killed = detect(source=source, snapshot_seconds=0.1)
+    port = free_port()
+    webhook = f"http://127.0.0.1:{port}/api/v2/alerts"
+    settings = {"source": source, "snapshot_seconds": 0.1, "alarm_rule": "run", "webhook": webhook}
+    killed = detect(**settings)
     wait_until(lambda: (output / "state.npz").exists() and num_lines(output / "scores.jsonl") > 150)
     # More comes, and the kill falls anywhere between two stored states.
     with source.open("a") as file:
@@ -109,19 +118,85 @@ def test_kill_9_and_restart_lose_nothing_and_count_nothing_twice(detect, run_dir
     with (output / "scores.jsonl").open("a") as file:
         file.write('{"stream": "half a li')
     write_lines(source, texts)
-    restarted = detect(source=source, snapshot_seconds=0.1)
-    wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
-    restarted.send_signal(signal.SIGTERM)
-    _, told = restarted.communicate(timeout=60)
+    with server([], port) as (_, accepted):
+        restarted = detect(**settings)
+        wait_until(lambda: num_lines(output / "scores.jsonl") + num_lines(output / "dead_letters.jsonl") >= len(texts))
+        restarted.send_signal(signal.SIGTERM)
+        _, told = restarted.communicate(timeout=60)
     assert restarted.returncode == 0, told
     scores, dead, counts = score_files(output)
-    expected_scores, expected_dead, expected_counts = uninterrupted(run_dir, texts)
+    expected_scores, expected_dead, expected_counts = uninterrupted(run_dir, texts, alarm_rule="run")
     close(scores, expected_scores)
     assert dead == expected_dead
     assert counts == expected_counts
     assert counts["read"] == len(texts)
     assert f"{len(texts)} read = {counts['scored']} scored + " in told
     assert {json.loads(line)["reason"] for line in dead} == {"unreadable", "unknown_stream", "missing_field"}
+    incidents = [Incident(**json.loads(line)) for line in (output / "incidents.jsonl").read_text().splitlines()]
+    ended = [alert(incident) for incident in incidents if incident.ended]
+    assert len(ended) >= 2
+    assert all(entry in [entry for batch in accepted for entry in batch] for entry in ended)
+
+
+STUCK = """
+import os, sys, time
+marker, replace, states = sys.argv.pop(), os.replace, []
+
+def stuck_with_the_third_state(source, target):
+    states.append(target) if str(target).endswith("state.npz") else None
+    if len(states) == 3:
+        open(marker, "w").close()
+        time.sleep(600)
+    replace(source, target)
+
+os.replace = stuck_with_the_third_state
+from fedjax_anomaly.detect import run
+run()
+"""
+
+
+def test_a_kill_during_a_store_goes_on_from_the_state_before(run_dir, texts):
+    """A store that takes for ever: events are scored on meanwhile, and no second one begins."""
+    source, output, marker = run_dir / "events.jsonl", run_dir / "live", run_dir / "storing"
+    write_lines(source, texts[:200])
+    flags = [f"--run={run_dir}", f"--source={source}", "--max_batch=16", "--snapshot_seconds=0.05"]
+    stuck = subprocess.Popen([sys.executable, "-c", STUCK, *flags, str(marker)])
+    try:
+        wait_until(marker.exists)
+        stored = (output / "state.npz").read_bytes()
+        write_lines(source, texts[:400])
+        wait_until(lambda: num_lines(output / "scores.jsonl") > 350)
+    finally:
+        stuck.kill()
+        stuck.wait()
+    assert (output / "state.npz").read_bytes() == stored
+    assert len(list(output.glob(".state.npz.*"))) == 1
+    write_lines(source, texts)
+    start(LiveSettings(run=str(run_dir), source=str(source), follow=False, max_batch=16)).run()
+    (scores, dead, counts), expected = score_files(output), uninterrupted(run_dir, texts)
+    close(scores, expected[0])
+    assert (dead, counts) == expected[1:]
+    assert not list(output.glob(".state.npz.*"))
+
+
+@pytest.mark.parametrize("write_scores", ["all", "none"])
+def test_a_full_disk_ends_the_run_and_leaves_the_old_state(run_dir, texts, write_scores):
+    """Files may not grow beyond 1 KiB: with scores their lines do not fit, without them the state does not."""
+    texts, output = [text for text in texts if text not in BAD], run_dir / "live"
+    source = write_lines(run_dir / "events.jsonl", texts)
+    settings = LiveSettings(run=str(run_dir), source=str(source), follow=False, max_batch=16, write_scores=write_scores)
+    engine = start(settings)
+    stored, (soft, hard) = (output / "state.npz").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            engine.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(output / ("scores.jsonl" if write_scores == "all" else "state.npz"))
+    assert (output / "state.npz").read_bytes() == stored
+    assert not list(output.glob(".state.npz.*"))
+    assert start(settings).run().read == len(texts)
 
 
 def test_a_stop_scores_what_cannot_be_read_again_and_leaves_the_rest(run_dir, texts):

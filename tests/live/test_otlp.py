@@ -4,8 +4,8 @@ import contextlib
 import gzip
 import http.client
 import json
-import socket
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -19,21 +19,22 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.live.otlp import OtlpSource
 from fedjax_anomaly.live.start import open_source, start
+from tests.ports import free_port
 
 COLUMNS = ("cpu", "requests", "seconds.sum", "seconds.count", "region")
 
 
 @pytest.fixture
 def source() -> Iterator[OtlpSource]:
-    source = OtlpSource(COLUMNS, port=0, most_events=2)
+    source = OtlpSource(COLUMNS, port=0, most_events=2, sums_as="cumulative")
     yield source
     source.close()
 
@@ -41,8 +42,12 @@ def source() -> Iterator[OtlpSource]:
 class Service:
     """A service that measures itself with the SDK, in requests of two points each."""
 
-    def __init__(self, url: str, compression: Compression = Compression.Gzip) -> None:
-        exporter = OTLPMetricExporter(url, compression=compression, max_export_batch_size=2)
+    def __init__(self, url: str, compression: Compression = Compression.Gzip, *, delta: bool = False) -> None:
+        kinds = (Counter, Histogram) if delta else ()
+        temporality = dict.fromkeys(kinds, AggregationTemporality.DELTA)
+        exporter = OTLPMetricExporter(
+            url, compression=compression, max_export_batch_size=2, preferred_temporality=temporality
+        )
         reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3.6e6)
         resource = Resource({"service.name": "cart", "region": "eu"})
         self.provider = MeterProvider([reader], resource, shutdown_on_exit=False)
@@ -98,10 +103,33 @@ def test_the_sdk_exports_whole_events(source):
         "seconds.sum": 0.75,
         "seconds.count": 2,
     }
-    # Counters and histograms are cumulative as the SDK exports them, and taken as sent.
+    # Counters and histograms are cumulative as the SDK exports them.
     assert (second["requests"], second["seconds.sum"], second["cpu"]) == (6, 1.5, 0.75)
     assert first["time"] < second["time"]
     assert json.loads(records[0].raw) == first
+
+
+def test_changes_are_those_of_the_sdks_own_deltas():
+    """The same measurements, by a service that exports cumulative sums and one that exports deltas; both begin anew."""
+    found = []
+    for delta in (False, True):
+        source = OtlpSource(COLUMNS, port=0, join_seconds=0.01)
+        for process in range(2):
+            service = Service(source.url, delta=delta)
+            for i in range(3):
+                service.requests.add(10 * process + i)
+                assert service.measure(float(i))
+                time.sleep(0.02)
+            service.provider.shutdown()  # Exports once more.
+            time.sleep(0.02)
+        source.close()
+        records = source.read(100, 0.0)
+        found.append([{**record.fields, "time": 0.0} for record in records if set(COLUMNS) <= set(record.fields)])
+    changes, deltas = found
+    assert [event["requests"] for event in deltas] == [3, 4, 5, 13, 14, 15]
+    # The first point of a series gives no change; a shutdown exports sums that have not changed, and no deltas.
+    assert [event["requests"] for event in changes] == [4, 5, 0, 13, 14, 15, 0]
+    assert [event for event in changes if event["requests"]] == deltas[1:]
 
 
 def test_a_full_buffer_makes_the_sdk_wait_and_loses_nothing(source):
@@ -179,8 +207,7 @@ def test_points_of_one_metric_are_told_apart_by_chosen_attributes():
 def test_what_the_sdk_exports_is_scored(bundle, tmp_path):
     """From the SDK's instruments to lines of scores; at the end nothing is left unscored."""
     write_bundle(tmp_path, bundle)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     engine = start(LiveSettings(run=str(tmp_path), source=f"otlp://127.0.0.1:{port}", max_batch=4))
     exporter = OTLPMetricExporter(f"http://127.0.0.1:{port}/v1/metrics", max_export_batch_size=5)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3.6e6)

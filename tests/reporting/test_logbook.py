@@ -1,5 +1,6 @@
 """What is written round by round, and what a resumed run finds."""
 
+import errno
 import json
 import os
 import struct
@@ -158,7 +159,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     write_atomically(tmp_path / "new" / "x.txt", b"old")
 
     def full_disk(source: object, target: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
