@@ -128,10 +128,9 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
 
 def _identity(settings: "LiveSettings") -> str:
     """Of what a stored state belongs to: its format, the detector, the source, and the rule of alarms."""
-    rule: list[Any] = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
+    of: list[Any] = [_STATE_VERSION, digest(settings.run), settings.source]
+    of += [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
     if settings.alarm_rule in ("auto", "budget"):
-        rule += [settings.false_incidents_per_day, settings.incident_gap_seconds, settings.incident_alarms]
-    rule += [settings.false_discovery_rate, settings.false_discovery_period]
-    return hashlib.sha256(
-        json.dumps([_STATE_VERSION, digest(settings.run), settings.source, *rule]).encode()
-    ).hexdigest()
+        of += [settings.false_incidents_per_day, settings.incident_gap_seconds, settings.incident_alarms]
+    of += [settings.false_discovery_rate, settings.false_discovery_period]
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()
