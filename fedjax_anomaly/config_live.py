@@ -72,9 +72,17 @@ class LiveSettings:
     on_drift: OnDrift = _option(
         "ignore",
         "When a stream's unalarmed scores have changed: report writes it into drift.jsonl, recalibrate sets the "
-        "stream's threshold from its scores since then as well.",
+        "stream's threshold from its scores since then as well, retrain trains the models further on recent rows.",
     )
     drift_delta: float = _option(0.002, "Significance of a change (ADWIN).")
+    retrain_rounds: int = _option(10, "Further federated rounds of a retraining.")
+    retrain_rows: int = _option(
+        2880, "The last rows of each stream that it is on; a drifted stream counts when half of them came after."
+    )
+    retrain_streams: float = _option(0.1, "Share of the streams that must have drifted before it begins.")
+    retrain_interval_seconds: float = _option(
+        86_400.0, "Between the beginnings of two retrainings, at least, in the time of the events."
+    )
     prometheus: str = _option(
         "", "HOST:PORT where Prometheus reads figures, such as 127.0.0.1:9464; empty serves none."
     )
@@ -121,19 +129,24 @@ class LiveSettings:
         if not 0.0 <= self.false_discovery_rate < 1.0:
             raise ValueError(f"false_discovery_rate={self.false_discovery_rate} must lie in [0, 1); 0 is without.")
         other_rule = self.alarm_rule != "conformal" or self.target_fpr
-        if self.false_discovery_rate and (other_rule or self.on_drift == "recalibrate"):
+        if self.false_discovery_rate and (other_rule or self.on_drift in ("recalibrate", "retrain")):
             raise ValueError(
-                "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr and no "
-                "--on_drift=recalibrate has an effect beside it."
+                "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr and "
+                "neither --on_drift=recalibrate nor retrain can be given beside it."
             )
         for name, least in (
             ("spot_depth", 0),
             ("incident_gap_seconds", 0.0),
             ("incident_alarms", 1),
             ("false_discovery_period", 1),
+            ("retrain_rounds", 1),
+            ("retrain_rows", 256),
+            ("retrain_interval_seconds", 0.0),
         ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        if not 0.0 < self.retrain_streams <= 1.0:
+            raise ValueError(f"retrain_streams={self.retrain_streams} must lie in (0, 1].")
         if not 0.0 < self.drift_delta < 1.0:
             raise ValueError(f"drift_delta={self.drift_delta} must lie in (0, 1).")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):

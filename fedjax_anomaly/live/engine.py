@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import time
 from collections import Counter
@@ -109,6 +110,7 @@ class Engine:
     def close(self) -> None:
         """Closes source, sinks and files; `run` does so at its end."""
         self._source.close()
+        self._watch.close()
         for sink in self._sinks:
             sink.close()
         for file in self._files.values():
@@ -186,9 +188,11 @@ class Engine:
             decision.threshold.tolist(),
             decision.alarm.tolist(),
             decision.column_errors,
-            strict=True,
+            itertools.repeat(latency),
+            events.row,
+            events.restart.tolist(),
         )
-        return [ScoredEvent._make((names[slot], *rest, latency)) for slot, *rest in columns]
+        return [ScoredEvent._make((names[slot], *rest)) for slot, *rest in columns]
 
     def snapshot(self) -> None:
         """Stores the state: counts, streams, the place in the source, and the lengths of the files."""
