@@ -80,9 +80,9 @@ def check(config: Config) -> None:
 def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> tuple[Bundle, dict[str, Any]]:
     """Trains the models of a bundle further, each client on its own recent rows that raised no alarm.
 
-    Settings, clusters and encoding are those of the run; the optimizers begin anew. A client does not take part that has
-    fewer windows than `min_client_windows`, or more than `MOST_ALARMED` of its rows alarms. Every fifth block of a
-    client's rows is held out and sets the thresholds. Scores of rows that raised an alarm are replaced, see
+    Settings, clusters and encoding are those of the run; the optimizers begin anew. A client with fewer windows than
+    `min_client_windows`, or with more than `MOST_ALARMED` of its rows in alarm, does not take part. Every fifth block
+    of a client's rows is held out and sets the thresholds. Scores of rows that raised an alarm are replaced, see
     `without_outliers`.
 
     Args:
@@ -117,8 +117,8 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
     took_part = data.mask.any(axis=1)
     if not took_part.any():
         raise ValueError(
-            f"no client has min_client_windows={config.min_client_windows} windows of recent rows without an alarm, and "
-            f"at most {MOST_ALARMED:.0%} of its rows in alarm."
+            f"no client has min_client_windows={config.min_client_windows} windows of recent rows without an alarm "
+            f"and at most {MOST_ALARMED:.0%} of its rows in alarm."
         )
     parts = [part if own else _none_of(part) for part, own in zip(parts, took_part, strict=True)]
     held_out = _held_out_rows(parts, bundle.window_length)

@@ -70,7 +70,7 @@ class DriftMonitor:
         self,
         calibration_of: Callable[[int], Float[np.ndarray, " N"]],
         *,
-        delta: float = 0.002,
+        delta: float = 0.05,
         block: int = 32,
         memory: int = MEMORY,
     ) -> None:

@@ -1,5 +1,6 @@
 """The ring of recent rows against a plain list."""
 
+import itertools
 import json
 
 import numpy as np
@@ -31,7 +32,7 @@ def check(recent, events):
     np.testing.assert_array_equal(recent.rows, [event.row for event in expected])
     assert recent.client.tolist() == [event.client for event in expected]
     assert recent.alarm.tolist() == [event.alarm for event in expected]
-    begins = [a.stream != b.stream or b.restart for a, b in zip(expected, expected[1:], strict=False)]
+    begins = [a.stream != b.stream or b.restart for a, b in itertools.pairwise(expected)]
     assert (np.diff(recent.run) != 0).tolist() == begins
 
 

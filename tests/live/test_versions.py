@@ -1,5 +1,6 @@
 """Models are exchanged in one step: whatever fails on the way leaves one that can be used."""
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -60,10 +61,8 @@ def test_whatever_fails_leaves_a_model_that_can_be_used(versions, bundle, monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", step(os.replace))
         patch.setattr(os, "rename", step(os.rename))
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             exchange(versions, other(bundle))
-        except KeyboardInterrupt:
-            pass
     assert len(done) == (len(STEPS) if fails is None else STEPS.index(fails))
     in_use = versions.read(versions.current)
     assert in_use.trained_at == (bundle.trained_at if fails else "2027-01-01T00:00:00+00:00")
