@@ -142,6 +142,7 @@ def write_models(folder: Path) -> dict[str, Any]:
         thresholds=np.full(NUM_SERVICES, threshold),
         calibration_scores=scores,
         calibration_client=client,
+        calibration_time=telemetry.SAMPLING_SECONDS * np.arange(len(client)),
         trained_at="",
     )
     write_bundle(folder, bundle)

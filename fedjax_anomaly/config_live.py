@@ -1,6 +1,7 @@
 """The settings of a detector on live streams; `config_flags` makes the command line of it."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,15 +47,18 @@ class LiveSettings:
         "", "Folder for scores, dead letters and state, which a restart goes on from; empty takes live in the run's."
     )
     write_scores: Literal["all", "alarms", "none"] = _option("all", "Which events get a line in scores.jsonl.")
-    alarm_rule: Literal["conformal", "spot", "run"] = _option(
-        "conformal",
-        "What an alarm is: a score above the conformal threshold for --target_fpr, above that of extreme-value theory "
-        "(SPOT) for it, which goes on learning from the stream, or above the threshold of the run's own rule.",
+    alarm_rule: Literal["auto", "budget", "conformal", "spot", "run"] = _option(
+        "auto",
+        "What an alarm is: a score above the level at which held-out rows show no more false incidents than "
+        "--false_incidents_per_day, above the conformal threshold for --target_fpr, above that of extreme-value theory "
+        "(SPOT) for it, which goes on learning from the stream, or above the threshold of the run's own rule. auto "
+        "takes the budget where held-out rows have times and are enough, else conformal.",
     )
+    false_incidents_per_day: float = _option(0.0, "Budget of false incidents, per stream and day; 0 takes 1.5.")
     target_fpr: float = _option(
         0.0,
-        "Share of normal events that are to be alarms; 0 takes 0.002, or for conformal the least that the held-out "
-        "scores can show where these are fewer than 499.",
+        "Share of normal events that are to be alarms, for conformal and spot; 0 takes 0.002, or for conformal the "
+        "least that the held-out scores can show where these are fewer than 499.",
     )
     spot_depth: int = _option(
         0, "Scores of the running mean that spot takes away, for streams that wander; 0 takes none."
@@ -119,20 +123,26 @@ class LiveSettings:
         self._check_alarms()
 
     def _check_alarms(self) -> None:
-        if not 0.0 <= self.target_fpr < 1.0 or (self.target_fpr and self.alarm_rule == "run"):
+        if not 0.0 <= self.target_fpr < 1.0 or (self.target_fpr and self.alarm_rule in ("run", "budget")):
             raise ValueError(
                 f"target_fpr={self.target_fpr} with alarm_rule={self.alarm_rule}: conformal and spot take one in "
-                "(0, 1), or 0 for the usual one, and the run's own rule has a level already."
+                "(0, 1), or 0 for the usual one; the others have levels of their own."
+            )
+        no_budget = self.target_fpr or self.alarm_rule not in ("auto", "budget")
+        if not 0.0 <= self.false_incidents_per_day < math.inf or (self.false_incidents_per_day and no_budget):
+            raise ValueError(
+                f"false_incidents_per_day={self.false_incidents_per_day} must be at least 0, and has an effect with "
+                "--alarm_rule=auto or budget only, and without --target_fpr."
             )
         if self.spot_depth and self.alarm_rule != "spot":
             raise ValueError(f"spot_depth={self.spot_depth} has no effect without --alarm_rule=spot.")
         if not 0.0 <= self.false_discovery_rate < 1.0:
             raise ValueError(f"false_discovery_rate={self.false_discovery_rate} must lie in [0, 1); 0 is without.")
-        other_rule = self.alarm_rule != "conformal" or self.target_fpr
+        other_rule = self.alarm_rule != "auto" or self.target_fpr or self.false_incidents_per_day
         if self.false_discovery_rate and (other_rule or self.on_drift in ("recalibrate", "retrain")):
             raise ValueError(
-                "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr and "
-                "neither --on_drift=recalibrate nor retrain can be given beside it."
+                "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr, no "
+                "--false_incidents_per_day and neither --on_drift=recalibrate nor retrain has an effect beside it."
             )
         for name, least in (
             ("spot_depth", 0),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from fedjax_anomaly.detection.threshold import THRESHOLD_FUNCTIONS, ThresholdRule, scores_needed
+from fedjax_anomaly.detection.threshold import THRESHOLD_FUNCTIONS, ThresholdRule, ThresholdScope, scores_needed
 from fedjax_anomaly.types import PyTree
 
 
@@ -18,11 +18,13 @@ class AlarmRule(NamedTuple):
       step: (state, score) -> (state, threshold, alarm), of one stream; `threshold` is what the score was compared with.
         Pure and compiled: jit it, scan it over scores, vmap it over streams.
       scores_needed: how many scores `init` needs.
+      scope: whose scores these are; None leaves that to the run.
     """
 
     init: Callable[[Float[np.ndarray, " N"]], PyTree]
     step: Callable[[PyTree, Float[Array, ""]], tuple[PyTree, Float[Array, ""], Bool[Array, ""]]]
     scores_needed: int
+    scope: ThresholdScope | None = None
 
 
 def constant_rule(rule: ThresholdRule, level: float) -> AlarmRule:

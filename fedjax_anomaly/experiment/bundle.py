@@ -32,11 +32,12 @@ def make_bundle(experiment: Experiment, detector: Detector) -> Bundle | None:
     errors = ending_row_errors(
         experiment.model.column_errors, detector.params, detector.cluster, rows, runs, federation.window_length
     )
-    client, reference = rows.client, errors[::2] if config.score == "pvalue" else errors[:0]
+    client, time = rows.client, _validation_time(federation)
+    reference = errors[::2] if config.score == "pvalue" else errors[:0]
     score: Score = pvalue_score(reference) if config.score == "pvalue" else mean_score
     scores = causal_mean(score(errors), runs, config.score_smoothing).astype(np.float32)
     if config.score == "pvalue":
-        scores, client = scores[1::2], client[1::2]
+        scores, client, time = scores[1::2], client[1::2], time[1::2]
     level = threshold_level(config)
     return Bundle(
         params=detector.params,
@@ -64,8 +65,15 @@ def make_bundle(experiment: Experiment, detector: Detector) -> Bundle | None:
         thresholds=client_thresholds(config.threshold, level, config.threshold_scope, scores, client, detector.cluster),
         calibration_scores=scores,
         calibration_client=client,
+        calibration_time=time,
         trained_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _validation_time(federation: Federation) -> np.ndarray:
+    """Float[N], of the held-out rows, in seconds; NaN where rows have none."""
+    time, row = federation.dataset.train.time, federation.validation.row
+    return np.full(len(row), np.nan) if time is None or federation.dataset.row_order != "time" else time[row]
 
 
 def _step_seconds(federation: Federation) -> np.ndarray:

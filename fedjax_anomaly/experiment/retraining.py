@@ -169,6 +169,7 @@ class _Part(NamedTuple):
     """One client's recent rows; windows lie within a `segment`, which alarms and held-out blocks end as well."""
 
     rows: Float[np.ndarray, "L F"]
+    time: Float[np.ndarray, " L"]
     run: Int[np.ndarray, " L"]
     segment: Int[np.ndarray, " L"]
     alarm: Bool[np.ndarray, " L"]
@@ -179,6 +180,7 @@ class _HeldOut(NamedTuple):
     """Held-out rows of all clients: all of them, for scores, and windows of those that raised no alarm."""
 
     rows: RowSet
+    time: Float[np.ndarray, " L"]
     runs: Int[np.ndarray, " L"]
     alarm: Bool[np.ndarray, " L"]
     normal: RowSet
@@ -194,7 +196,7 @@ def _divide(recent: Recent, client: int, length: int) -> _Part:
         breaks[1:] = np.any([np.diff(column.astype(np.int64)) != 0 for column in columns], axis=0)
         return run_numbers(breaks)
 
-    return _Part(rows, pieces(run, held_out), pieces(run, held_out, alarm), alarm, held_out)
+    return _Part(rows, recent.time[own], pieces(run, held_out), pieces(run, held_out, alarm), alarm, held_out)
 
 
 def _windows(parts: list[_Part], length: int, stride: int, least: int) -> ClientData:
@@ -237,7 +239,8 @@ def _held_out_rows(parts: list[_Part], length: int) -> _HeldOut:
     of_table = np.arange(len(rows))
     whole = RowSet(rows, np.zeros(0, np.int32), client, of_table)
     starts = window_starts(segments[~alarm], length, length).astype(np.int32)
-    return _HeldOut(whole, runs, alarm, RowSet(rows[~alarm], starts, client[~alarm], of_table[~alarm]))
+    time = np.concatenate([part.time[part.held_out] for part in parts])
+    return _HeldOut(whole, time, runs, alarm, RowSet(rows[~alarm], starts, client[~alarm], of_table[~alarm]))
 
 
 def _with_thresholds(
@@ -247,15 +250,19 @@ def _with_thresholds(
     rows, length = held_out.rows, bundle.window_length
     errors = ending_row_errors(column_errors, params, bundle.cluster, rows, held_out.runs, length)
     of_rows = causal_mean(mean_score(errors), held_out.runs, bundle.smoothing).astype(np.float32)
-    scores, clients = [], []
+    scores, clients, times = [], [], []
     for client in range(bundle.num_clients):
         own = rows.client == client
         if took_part[client]:
             scores.append(_normal_scores(of_rows[own], held_out.alarm[own]))
-            clients.append(np.full(len(scores[-1]), client))
+            times.append(held_out.time[own])
         elif not took_part[bundle.cluster == bundle.cluster[client]].any():  # Its model is the old one.
-            scores.append(bundle.calibration_scores[bundle.calibration_client == client])
-            clients.append(np.full(len(scores[-1]), client))
+            before = bundle.calibration_client == client
+            scores.append(bundle.calibration_scores[before])
+            times.append(bundle.calibration_time[before])
+        else:
+            continue
+        clients.append(np.full(len(scores[-1]), client))
     calibration = np.concatenate(scores).astype(np.float32)
     of_client = np.concatenate(clients).astype(bundle.calibration_client.dtype)
     return dataclasses.replace(
@@ -266,6 +273,7 @@ def _with_thresholds(
         ),
         calibration_scores=calibration,
         calibration_client=of_client,
+        calibration_time=np.concatenate(times),
         trained_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
@@ -274,7 +282,10 @@ def _normal_scores(scores: np.ndarray, alarm: np.ndarray) -> np.ndarray:
     """A client's scores; of those that were alarms to the old model only is used that they were the greatest."""
     if not alarm.any():
         return scores
-    return without_outliers(scores, alarm, float(np.quantile(scores[~alarm], 1.0 - alarm.mean())))
+    likely = without_outliers(scores, alarm, float(np.quantile(scores[~alarm], 1.0 - alarm.mean())))
+    replaced = scores.copy()
+    replaced[alarm] = likely[len(scores) - np.count_nonzero(alarm) :]
+    return replaced
 
 
 def _joined(runs: list[np.ndarray]) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fedjax_anomaly.detection.alarm_rules import AlarmRule, constant_rule
 from fedjax_anomaly.detection.anomaly_score import pvalue_columns
 from fedjax_anomaly.detection.false_discoveries import TailPValues, pvalue_scores_needed
+from fedjax_anomaly.detection.incident_budget import SCALE_SCORES, allowed_incidents, incident_level, scaled_rule
 from fedjax_anomaly.detection.spot import spot_rule
 from fedjax_anomaly.live.alertmanager import Alertmanager
 from fedjax_anomaly.live.bundle import Bundle
@@ -32,17 +33,66 @@ _GAP_STEPS = 10.0
 _GAP_SECONDS = 60.0
 
 DEFAULT_FPR = 0.002
-"""Chosen on simulated days of other fleets than those it is judged on (`benchmarks/live_day.py`)."""
+DEFAULT_BUDGET = 1.5
+"""False incidents per stream and day. Both were chosen on simulated days of other fleets than those they are judged on
+(`benchmarks/live_day.py`)."""
+
+_DAY_SECONDS = 86_400.0
+_LEAST_MEAN = 1e-12
 
 
 def alarm_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
-    """The rule that the settings name."""
+    """The rule that the settings name.
+
+    Raises:
+      ValueError: when there are no or too few held-out scores for it.
+    """
+    if rule_of(settings, bundle) == "budget":
+        return _budget_rule(settings, bundle)
     if settings.alarm_rule == "run":
         return constant_rule(bundle.threshold, bundle.threshold_level)
     if settings.alarm_rule == "spot":
         return spot_rule(settings.target_fpr or DEFAULT_FPR, depth=settings.spot_depth)
     least = 1.0 / (len(bundle.calibration_scores) + 1)
     return constant_rule("conformal", settings.target_fpr or max(DEFAULT_FPR, least))
+
+
+def rule_of(settings: "LiveSettings", bundle: Bundle) -> Literal["budget", "conformal", "spot", "run"]:
+    """The name of the rule; `auto` is the budget of incidents wherever held-out rows can show it."""
+    if settings.alarm_rule != "auto":
+        return settings.alarm_rule
+    if settings.false_incidents_per_day:
+        return "budget"
+    enough = DEFAULT_BUDGET * held_out_days(bundle) >= 1.0
+    return "budget" if enough and not settings.target_fpr else "conformal"
+
+
+def held_out_days(bundle: Bundle) -> float:
+    """What the held-out rows amount to, in stream-days; 0 where rows had no times."""
+    return float(np.nansum(bundle.step_seconds[bundle.calibration_client])) / _DAY_SECONDS
+
+
+def _budget_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
+    """Each client's scores in units of their mean, and the level of all at which the budget is kept."""
+    if not held_out_days(bundle) > 0.0:
+        raise ValueError(
+            "alarm_rule=budget counts incidents per day, but the training rows had no times: give "
+            "--alarm_rule=conformal."
+        )
+    budget = settings.false_incidents_per_day or DEFAULT_BUDGET
+    client, time = bundle.calibration_client, bundle.calibration_time
+    means = [bundle.calibration_of(c, SCALE_SCORES, "client").mean(dtype=np.float64) for c in range(bundle.num_clients)]
+    begins = (np.diff(client, prepend=client[0]) != 0) | (np.diff(time, prepend=time[0]) < 0.0)
+    return scaled_rule(
+        incident_level(
+            bundle.calibration_scores / np.maximum(means, _LEAST_MEAN)[client],
+            np.cumsum(begins),
+            time,
+            allowed=allowed_incidents(budget, held_out_days(bundle)),
+            gap_seconds=settings.incident_gap_seconds or usual_gap(bundle),
+            least_alarms=settings.incident_alarms,
+        )
+    )
 
 
 def make_watch(
@@ -73,7 +123,7 @@ def make_watch(
     """
     incidents = Incidents(
         bundle.column_names,
-        gap_seconds=settings.incident_gap_seconds or _usual_gap(bundle),
+        gap_seconds=settings.incident_gap_seconds or usual_gap(bundle),
         least_alarms=settings.incident_alarms,
         contributions=pvalue_columns(bundle.reference) if bundle.score == "pvalue" else lambda errors: errors,
     )
@@ -96,13 +146,13 @@ def make_watch(
         incidents,
         discoveries=discoveries,
         drift=DriftMonitor(
-            lambda c: in_use[0].calibration_of(c, rule.scores_needed),
+            lambda c: in_use[0].calibration_of(c, rule.scores_needed, rule.scope),
             delta=settings.drift_delta,
             memory=max(MEMORY, rule.scores_needed),
         ),
         drift_lines=files[-1],
         recalibrate=recalibrate if settings.on_drift == "recalibrate" else None,
-        retraining=_retraining(settings, versions, bundle, rule, replace, retrain),
+        retraining=_retraining(settings, versions, bundle, replace, retrain),
         scores_needed=rule.scores_needed,
         **model,
     )
@@ -112,7 +162,6 @@ def _retraining(
     settings: "LiveSettings",
     versions: Versions,
     bundle: Bundle,
-    rule: AlarmRule,
     install: Callable[[Bundle], None],
     retrain: Retrain | None,
 ) -> Retraining | None:
@@ -125,10 +174,11 @@ def _retraining(
         )
 
     def refuse(other: Bundle) -> None:
-        if len(other.calibration_scores) < rule.scores_needed:
+        names, needed = (rule_of(settings, bundle), rule_of(settings, other)), alarm_rule(settings, other).scores_needed
+        if names[0] != names[1] or len(other.calibration_scores) < needed:
             raise ValueError(
-                f"{len(other.calibration_scores)} held-out scores are too few for --alarm_rule, which needs "
-                f"{rule.scores_needed}; keep more --retrain_rows."
+                f"{len(other.calibration_scores)} held-out scores are too few for --alarm_rule={names[0]}; keep more "
+                "--retrain_rows."
             )
 
     folder = Path(settings.output) / "models"
@@ -176,7 +226,7 @@ def make_sinks(
     return sinks
 
 
-def _usual_gap(bundle: Bundle) -> float:
+def usual_gap(bundle: Bundle) -> float:
     """Ten of the usual steps in time of the training rows."""
     steps = bundle.step_seconds[~np.isnan(bundle.step_seconds)]
     return _GAP_STEPS * float(np.median(steps)) if len(steps) else _GAP_SECONDS

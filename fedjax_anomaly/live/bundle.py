@@ -20,7 +20,7 @@ from fedjax_anomaly.reporting.atomic import write_atomically
 from fedjax_anomaly.types import PyTree
 
 FOLDER = "detector"
-_VERSION = 1
+_VERSION = 2
 _ARRAYS, _SETTINGS = "arrays.npz", "settings.json"
 _PARAMS, _ENCODER = "params/", "encoder/"
 
@@ -47,6 +47,7 @@ class Bundle:
       thresholds: Float[C], by that rule, for ending windows.
       calibration_scores: Float[N], smoothed, of the ending windows of held-out normal rows.
       calibration_client: Int[N], whose rows they are.
+      calibration_time: Float[N], of these rows, in seconds; NaN where rows had no times.
       trained_at: date and time of the end of the training, ISO 8601.
     """
 
@@ -67,6 +68,7 @@ class Bundle:
     thresholds: np.ndarray
     calibration_scores: np.ndarray
     calibration_client: np.ndarray
+    calibration_time: np.ndarray
     trained_at: str
 
     @property
@@ -87,14 +89,15 @@ class Bundle:
         """From the column errors of a row to its score, compiled."""
         return mean_of_columns() if self.score == "mean" else pvalue_of_columns(self.reference)
 
-    def calibration_of(self, client: int, least: int) -> np.ndarray:
+    def calibration_of(self, client: int, least: int, scope: ThresholdScope | None = None) -> np.ndarray:
         """Float[N], the scores that a client's threshold is set from.
 
-        They are those of the run's scope, or of the next wider one where these are too few.
+        They are those of the scope, or of the next wider one where these are too few.
 
         Args:
           client: its number.
           least: how many are enough.
+          scope: None takes the run's.
         """
         own = {
             "client": self.calibration_client == client,
@@ -102,10 +105,10 @@ class Bundle:
             "global": np.ones(len(self.calibration_client), bool),
         }
         scopes = list(own)
-        for scope in scopes[scopes.index(self.threshold_scope) :]:
-            if np.count_nonzero(own[scope]) >= least:
+        for wide_enough in scopes[scopes.index(scope or self.threshold_scope) :]:
+            if np.count_nonzero(own[wide_enough]) >= least:
                 break
-        return self.calibration_scores[own[scope]]
+        return self.calibration_scores[own[wide_enough]]
 
 
 def write_bundle(run_dir: str | Path, bundle: Bundle) -> None:

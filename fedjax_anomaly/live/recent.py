@@ -16,12 +16,14 @@ class Recent(NamedTuple):
     Attributes:
       rows: encoded.
       client: whose rows they are.
+      time: in seconds.
       run: a number that changes where a row does not continue the one before it.
       alarm: which raised an alarm.
     """
 
     rows: Float[np.ndarray, "L F"]
     client: Int[np.ndarray, " L"]
+    time: Float[np.ndarray, " L"]
     run: Int[np.ndarray, " L"]
     alarm: Bool[np.ndarray, " L"]
 
@@ -29,7 +31,7 @@ class Recent(NamedTuple):
 class RecentRows:
     """A ring of rows for each stream, in a file that is mapped into memory.
 
-    It takes `4 (F + 2)` bytes a row: 2,880 rows of 14 columns are 0.2 MiB a stream. The state of the detector needs
+    It takes `4 F + 10` bytes a row: 2,880 rows of 14 features are 0.2 MiB a stream. The state of the detector needs
     only how many rows each stream has had: a process that goes on from an earlier state writes the rows since then into
     the same places.
 
@@ -47,13 +49,14 @@ class RecentRows:
           num_rows: of a stream that are kept.
           max_streams: for how many there is room.
         """
-        shape = (max_streams, num_rows, num_features + 2)
+        shape = max_streams, num_rows
+        kind = np.dtype([("row", np.float32, (num_features,)), ("time", np.float64), ("restart", "?"), ("alarm", "?")])
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        fits = path.exists() and path.stat().st_size == 4 * np.prod(shape, dtype=np.int64)
+        fits = path.exists() and path.stat().st_size == max_streams * num_rows * kind.itemsize
         # The plain array shares the mapped memory, and is faster to write single rows to.
-        self._values = np.asarray(np.memmap(path, np.float32, "r+" if fits else "w+", shape=shape))
-        self._num_rows, self._num_features = num_rows, num_features
+        self._values = np.asarray(np.memmap(path, kind, "r+" if fits else "w+", shape=shape))
+        self._num_rows = num_rows
         self._slot: dict[str, int] = {}
         self._clients: list[int] = []
         self.counts: list[int] = []
@@ -66,9 +69,8 @@ class RecentRows:
                 slot = self._slot[event.stream] = len(self.counts)
                 self._clients.append(event.client)
                 self.counts.append(0)
-            place = self._values[slot, self.counts[slot] % self._num_rows]
-            place[:-2] = event.row
-            place[-2:] = event.restart, event.alarm
+            place = slot, self.counts[slot] % self._num_rows
+            self._values[place] = event.row, event.time, event.restart, event.alarm
             self.counts[slot] += 1
 
     def count(self, stream: str) -> int:
@@ -82,16 +84,21 @@ class RecentRows:
 
     def recent(self) -> Recent:
         """A copy of what is kept."""
-        parts: list[np.ndarray] = [np.zeros((0, self._num_features + 2), np.float32)]
-        clients = [np.zeros(0, np.int32)]
+        parts, clients = [self._values[0, :0]], [np.zeros(0, np.int32)]
         for slot, (count, client) in enumerate(zip(self.counts, self._clients, strict=True)):
             last = np.arange(max(0, count - self._num_rows), count) % self._num_rows
             own = self._values[slot, last]
-            own[:1, -2] = 1.0  # What came before it is not kept.
+            own["restart"][:1] = True  # What came before it is not kept.
             parts.append(own)
             clients.append(np.full(len(own), client, np.int32))
-        values = np.concatenate(parts)
-        return Recent(values[:, :-2], np.concatenate(clients), np.cumsum(values[:, -2] > 0.0), values[:, -1] > 0.0)
+        kept = np.concatenate(parts)
+        return Recent(
+            kept["row"].copy(),
+            np.concatenate(clients),
+            kept["time"].copy(),
+            np.cumsum(kept["restart"]),
+            kept["alarm"].copy(),
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """What the state must hold, as JSON."""

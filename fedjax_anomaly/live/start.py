@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedjax_anomaly.live.alarms import ROOM, alarm_rule, make_sinks, make_watch
 from fedjax_anomaly.live.bundle import Bundle, digest
@@ -68,7 +68,7 @@ def start(
             own_sinks.append(ScoreLines(files[-1], alarms_only=settings.write_scores == "alarms"))
 
         def install(other: Bundle) -> None:
-            scorer.replace(other, intake.clients)
+            scorer.replace(other, alarm_rule(settings, other), intake.clients)
             for sink in own_sinks:
                 sink.model(other.trained_at)
 
@@ -147,6 +147,8 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
 
 def _identity(settings: "LiveSettings") -> str:
     """Of what a stored state belongs to: the detector, the source, and the rule of alarms."""
-    rule = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
+    rule: list[Any] = [settings.alarm_rule, settings.target_fpr, settings.spot_depth]
+    if settings.alarm_rule in ("auto", "budget"):
+        rule += [settings.false_incidents_per_day, settings.incident_gap_seconds, settings.incident_alarms]
     rule += [settings.false_discovery_rate, settings.false_discovery_period]
     return hashlib.sha256(json.dumps([digest(settings.run), settings.source, *rule]).encode()).hexdigest()

@@ -33,7 +33,7 @@ def recent(bundle):
     features = bundle.encoders[0].layout.num_features
     rows = (1.0 + 0.3 * client[:, None] + 0.1 * rng.normal(size=(len(client), features))).astype(np.float32)
     run = client + (np.arange(len(client)) >= ROWS // 2)
-    return Recent(rows, client, run, np.zeros(len(client), bool))
+    return Recent(rows, client, 60.0 * np.arange(len(client)), run, np.zeros(len(client), bool))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_rows_in_alarm_are_not_learned_from_and_set_no_threshold(bundle, recent,
 
 def test_clients_without_rows_or_in_alarm_take_no_part(bundle, recent):
     """Clients 1 and 3 share a model; one has few rows, the other a quarter of alarms, so that it stays as it is."""
-    kept = (recent.client % 2 == 0) | ((recent.client == 3)) | ((recent.client == 1) & (np.arange(4 * ROWS) % ROWS < 6))
+    kept = (recent.client % 2 == 0) | (recent.client == 3) | ((recent.client == 1) & (np.arange(4 * ROWS) % ROWS < 6))
     alarm = (recent.client == 3) & (np.arange(4 * ROWS) % 4 == 0)
     part = Recent(*(column[kept] for column in recent._replace(alarm=alarm)))
     new, details = retrain(CONFIG, bundle, part, ROUNDS)

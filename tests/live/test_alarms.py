@@ -12,7 +12,7 @@ from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.detection.alarm_rules import constant_rule
 from fedjax_anomaly.detection.false_discoveries import TailPValues
 from fedjax_anomaly.detection.spot import spot_rule
-from fedjax_anomaly.live.alarms import alarm_rule
+from fedjax_anomaly.live.alarms import alarm_rule, rule_of, usual_gap
 from fedjax_anomaly.live.bundle import read_bundle, write_bundle
 from fedjax_anomaly.live.drift import DriftMonitor
 from fedjax_anomaly.live.events import Events
@@ -37,10 +37,9 @@ def run_dir(bundle, tmp_path):
     """As many held-out scores as SPOT and p-values need: each several times, a little changed."""
     noise = np.exp(np.random.default_rng(0).normal(0.0, 0.05, 6 * len(bundle.calibration_scores)))
     scores = (np.tile(bundle.calibration_scores, 6) * noise).astype(np.float32)
-    client = np.tile(bundle.calibration_client, 6)
-    write_bundle(
-        tmp_path, dataclasses.replace(bundle, calibration_scores=scores, calibration_client=client, threshold_level=0.8)
-    )
+    held_out = {"calibration_client": bundle.calibration_client, "calibration_time": bundle.calibration_time}
+    held_out = {name: np.tile(array, 6) for name, array in held_out.items()}
+    write_bundle(tmp_path, dataclasses.replace(bundle, calibration_scores=scores, threshold_level=0.8, **held_out))
     return tmp_path
 
 
@@ -152,8 +151,50 @@ def test_few_held_out_scores_make_the_usual_rate_the_least_they_can_show(bundle,
     """The k-th greatest of N is exceeded with k / (N + 1): 1 / 251, and 4 / 2001 is the most within 0.002."""
     few = np.random.default_rng(0).permutation(250 * repetitions).astype(np.float32)
     few_scores = dataclasses.replace(bundle, calibration_scores=few, calibration_client=np.zeros(len(few), np.int32))
-    threshold = alarm_rule(LiveSettings(run="run"), few_scores).init(few)
+    threshold = alarm_rule(LiveSettings(run="run", alarm_rule="conformal"), few_scores).init(few)
     assert threshold == len(few) - rank_from_above
+
+
+def fleet_of(bundle, num_rows):
+    """Two of the clients, a noisy one and one of a tenth of its scores, with rows a minute apart."""
+    client = np.repeat(np.int32([0, 1]), num_rows)
+    scores = np.random.default_rng(0).exponential(size=2 * num_rows) * np.where(client == 0, 1.0, 0.1)
+    return dataclasses.replace(
+        bundle,
+        calibration_scores=scores.astype(np.float32),
+        calibration_client=client,
+        calibration_time=60.0 * np.tile(np.arange(float(num_rows)), 2),
+    )
+
+
+def test_a_budget_of_incidents_gives_quiet_and_noisy_streams_thresholds_of_their_own(bundle):
+    """Ten stream-days at 1.5: at most 14 incidents of held-out rows, and 15 at the level of the next score."""
+    fleet = fleet_of(bundle, 7200)
+    rule = alarm_rule(LiveSettings(run="run"), fleet)
+    thresholds = [float(rule.init(fleet.calibration_of(c, rule.scores_needed, rule.scope))) for c in (0, 1)]
+    assert thresholds[0] / thresholds[1] == pytest.approx(10.0, rel=0.1)
+
+    def incidents(factor):
+        limits = [factor * threshold for threshold in thresholds]
+        rows = zip(fleet.calibration_client.tolist(), fleet.calibration_time, fleet.calibration_scores, strict=True)
+        events = [ScoredEvent(f"{c}", c, t, 0, s, limits[c], s > limits[c], np.ones(1)) for c, t, s in rows]
+        joined = Incidents(["cpu"], gap_seconds=usual_gap(fleet))
+        return len({(i.stream, i.start) for i in [*joined.update(events), *joined.open()]})
+
+    assert (incidents(1.0), incidents(0.9999)) == (14, 15)
+
+
+def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
+    """A stream-day has 1440 rows of a minute; the usual budget is of 1.5 incidents."""
+    enough, few = fleet_of(bundle, 481), fleet_of(bundle, 479)
+    untimed = dataclasses.replace(enough, step_seconds=np.full(4, np.nan), calibration_time=np.full(962, np.nan))
+    assert [rule_of(LiveSettings(run="run"), fleet) for fleet in (enough, few)] == ["budget", "conformal"]
+    assert rule_of(LiveSettings(run="run"), untimed) == "conformal"
+    assert rule_of(LiveSettings(run="run", target_fpr=0.1), enough) == "conformal"
+    with pytest.raises(ValueError, match="false_incidents_per_day=1.0 .* at least 1.5"):
+        alarm_rule(LiveSettings(run="run", false_incidents_per_day=1.0), enough)
+    with pytest.raises(ValueError, match="no times"):
+        alarm_rule(LiveSettings(run="run", alarm_rule="budget"), untimed)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +203,11 @@ def test_few_held_out_scores_make_the_usual_rate_the_least_they_can_show(bundle,
         ({"target_fpr": 1.0}, "target_fpr"),
         ({"alarm_rule": "run", "target_fpr": 0.01}, "target_fpr"),
         ({"target_fpr": 0.01, "false_discovery_rate": 0.1}, "false_discovery_rate"),
+        ({"alarm_rule": "budget", "target_fpr": 0.01}, "target_fpr"),
+        ({"alarm_rule": "spot", "false_incidents_per_day": 1.0}, "false_incidents_per_day"),
+        ({"false_incidents_per_day": 1.0, "target_fpr": 0.01}, "false_incidents_per_day"),
+        ({"false_incidents_per_day": 1.0, "false_discovery_rate": 0.1}, "false_discovery_rate"),
+        ({"false_incidents_per_day": -1.0}, "false_incidents_per_day"),
         ({"spot_depth": 3}, "spot_depth"),
         ({"false_discovery_rate": 1.0}, "false_discovery_rate"),
         ({"false_discovery_rate": 0.1, "on_drift": "recalibrate"}, "false_discovery_rate"),

@@ -27,7 +27,15 @@ def test_a_bundle_is_read_as_written(bundle, tmp_path):
             assert getattr(read, field.name) == getattr(bundle, field.name)
     assert jax.tree.structure(read.params) == jax.tree.structure(bundle.params)
     jax.tree.map(np.testing.assert_array_equal, read.params, bundle.params)
-    for name in ("cluster", "step_seconds", "thresholds", "calibration_scores", "calibration_client", "reference"):
+    for name in (
+        "cluster",
+        "step_seconds",
+        "thresholds",
+        "calibration_scores",
+        "calibration_client",
+        "calibration_time",
+        "reference",
+    ):
         np.testing.assert_array_equal(getattr(read, name), getattr(bundle, name), strict=True)
     for mine, other in zip(read.encoders, bundle.encoders, strict=True):
         np.testing.assert_array_equal(mine.mean, other.mean, strict=True)

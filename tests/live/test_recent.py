@@ -31,6 +31,7 @@ def check(recent, events):
         expected += [event for event in events if event.stream == stream][-10:]
     np.testing.assert_array_equal(recent.rows, [event.row for event in expected])
     assert recent.client.tolist() == [event.client for event in expected]
+    assert recent.time.tolist() == [event.time for event in expected]
     assert recent.alarm.tolist() == [event.alarm for event in expected]
     begins = [a.stream != b.stream or b.restart for a, b in itertools.pairwise(expected)]
     assert (np.diff(recent.run) != 0).tolist() == begins

@@ -46,7 +46,7 @@ def test_other_models_score_what_comes_after_them(bundle):
     with pytest.MonkeyPatch.context() as patch:
         compiled = []
         patch.setattr("jax._src.compiler.backend_compile_and_load", lambda *args, **kwargs: compiled.append(args))
-        scorer.replace(new, [0, 0])
+        scorer.replace(new, rule, [0, 0])
         after = scorer.submit(events, [0, 0]).wait()
     assert not compiled
     expected = only_new.submit(events, [0, 0]).wait()
@@ -79,9 +79,7 @@ def test_a_training_begins_with_enough_streams_enough_rows_and_not_too_often(bun
     rows = RecentRows(tmp_path / "rows.bin", num_features=1, num_rows=40, max_streams=4)
 
     def policy():
-        return Retraining(
-            rows, trainer, versions, installed.append, share=0.5, rows_since=20, interval_seconds=100.0
-        )
+        return Retraining(rows, trainer, versions, installed.append, share=0.5, rows_since=20, interval_seconds=100.0)
 
     retraining, told = policy(), []
 
@@ -227,10 +225,12 @@ def test_a_process_of_its_own_trains(run_dir, bundle):
     client = np.repeat(np.arange(4, dtype=np.int32), 100)
     rows = (1.0 + rng.normal(0.0, 0.1, (400, bundle.encoders[0].layout.num_features))).astype(np.float32)
     rows_file = RecentRows(run_dir / "rows.bin", num_features=rows.shape[1], num_rows=100, max_streams=4)
-    rows_file.take([
-        ScoredEvent(str(c), int(c), 0.0, 0, 1.0, 2.0, False, np.ones(1), 0.0, row, False)
-        for c, row in zip(client, rows, strict=True)
-    ])
+    rows_file.take(
+        [
+            ScoredEvent(str(c), int(c), 0.0, 0, 1.0, 2.0, False, np.ones(1), 0.0, row, False)
+            for c, row in zip(client, rows, strict=True)
+        ]
+    )
     versions, installed = Versions(run_dir, run_dir / "models"), []
     retraining = Retraining(
         rows_file,

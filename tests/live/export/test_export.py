@@ -56,6 +56,7 @@ def scorer_of(form: str, encoder: Encoder = ENCODER, **changes) -> EdgeScorer:
         thresholds=np.array([7.0, 0.25]),
         calibration_scores=np.zeros(0, np.float32),
         calibration_client=np.zeros(0, np.int32),
+        calibration_time=np.zeros(0),
         trained_at="2026-11-26T08:00:00+00:00",
         **settings,
     )
