@@ -197,6 +197,10 @@ class Retraining:
         report = None if self._request is None else self._trainer.report()
         return lines if report is None else [*lines, self._conclude(report, now)]
 
+    def forget_drift(self) -> None:
+        """Takes all streams for such that have not drifted, as with another model."""
+        self._drifted.clear()
+
     def close(self) -> None:
         """Gives up what is under way."""
         self._trainer.close()
@@ -235,5 +239,5 @@ class Retraining:
             return {"what": "not retrained", **line, "reason": str(error)}
         self._install(bundle)
         self._current = request.name
-        self._drifted.clear()
+        self.forget_drift()
         return {"what": "retrained", **line}

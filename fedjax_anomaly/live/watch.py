@@ -139,6 +139,8 @@ class Watch:
             self._renew()
             if self._drift is not None:
                 self._drift.begin_anew()
+            if self._retraining is not None:
+                self._retraining.forget_drift()
 
     def _set_anew(self, event: ScoredEvent) -> None:
         """Sets the rule of an event's stream from its scores since the change, where they are fit for it."""

@@ -121,7 +121,7 @@ def test_a_changed_stream_gets_a_threshold_of_its_own_scores(tmp_path):
     given, file = [], GrowingFile(tmp_path / "drift.jsonl")
     watch = Watch(
         Incidents(["cpu"], gap_seconds=1.0),
-        drift=DriftMonitor(lambda client: calibration),
+        drift=DriftMonitor(lambda client: calibration, delta=0.002),
         drift_lines=file,
         recalibrate=lambda stream, scores: given.append((stream, scores)),
         scores_needed=500,

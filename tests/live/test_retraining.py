@@ -167,8 +167,8 @@ class Sees(Kept):
         self.events.append(trained_at)
 
 
-def told(run_dir, name):
-    return [json.loads(line) for line in (run_dir / name / "drift.jsonl").read_text().splitlines()]
+def outcome(event):
+    return event.score, event.threshold, event.alarm
 
 
 @pytest.mark.usefixtures("early_drift")
@@ -179,33 +179,30 @@ def test_a_running_detector_changes_its_model_and_the_next_one_goes_on_with_it(r
         requests.append(recent)
         return other_models(old), {"rounds": 3}
 
-    sees = Sees()
-    whole = settings(run_dir, "whole", texts)
-    counts = start(whole, sinks=[sees], retrain=retrain).run()
-    assert counts.scored == len(texts) == len(sees.events) - 1
+    # The first half, and the rest by a process that goes on from its state and its model.
+    sees, kept = Sees(), Kept()
+    first = settings(run_dir, "parts", texts[:240])
+    counts = start(first, sinks=[sees], retrain=retrain).run()
+    assert counts.scored == 240 == len(sees.events) - 1
     at = sees.events.index("2027-01-01T00:00:00+00:00")
     assert 0 < at < 200 and len(requests) == 1
     assert len(requests[0].rows) == at + 2  # The events of the batch after which it came are told of later.
-    assert [line["what"] for line in told(run_dir, "whole")][-2:] == ["retraining", "retrained"]
-    # Before, the scores are those of the old models; some events later, as windows go on, those of the new ones.
+    told = [json.loads(line)["what"] for line in (run_dir / "parts" / "drift.jsonl").read_text().splitlines()]
+    assert told == ["drift"] * 4 + ["retraining", "retrained"]
+    write_lines(run_dir / "parts.jsonl", texts)
+    assert start(dataclasses.replace(first, on_drift="report"), sinks=[kept]).run().scored == 480
+    mine = [outcome(event) for event in [*sees.events, *kept.events] if isinstance(event, ScoredEvent)]
+    # Before, everything is as with the old models, and soon after as with the new ones.
     plain = []
     for name, of_all in (("old", bundle), ("new", other_models(bundle))):
         write_bundle(run_dir / name, of_all)
         kept = Kept()
         unchanged = settings(run_dir, f"{name}_live", texts, on_drift="ignore")
         start(dataclasses.replace(unchanged, run=str(run_dir / name)), sinks=[kept]).run()
-        plain.append([(event.score, event.threshold, event.alarm) for event in kept.events])
-    mine = [(event.score, event.threshold, event.alarm) for event in sees.events if isinstance(event, ScoredEvent)]
-    assert mine[:at] == plain[0][:at]
+        plain.append([outcome(event) for event in kept.events])
     under_way = 4  # This batch, and one that was on its way.
+    assert mine[:at] == plain[0][:at]
     assert mine[at + under_way :] == plain[1][at + under_way :]
-    # A process that goes on after the first half, whatever it finds on the disk, uses the model in use.
-    first = settings(run_dir, "parts", texts[:240])
-    start(first, retrain=retrain).run()
-    write_lines(run_dir / "parts.jsonl", texts)
-    kept = Kept()
-    start(dataclasses.replace(first, on_drift="report"), sinks=[kept]).run()
-    assert [(e.score, e.threshold, e.alarm) for e in kept.events] == plain[1][240:]
     # Back to the run's own model by removing the pointer: thresholds are its own again.
     (run_dir / "parts" / "models" / "current").unlink()
     write_lines(run_dir / "parts.jsonl", [*texts, *later(texts[-4:])])
