@@ -31,8 +31,12 @@ from fedjax_anomaly.data.microservices.labels import SPREAD
 from fedjax_anomaly.data.microservices.slow_drift import SlowDrift
 from fedjax_anomaly.data.table import NORMAL, Table
 from fedjax_anomaly.experiment.retraining import retrainer
+from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.interfaces import Record, ScoredEvent, Sink
+from fedjax_anomaly.live.recent import Recent
+from fedjax_anomaly.live.retraining import ProcessTrainer, Report, Request
 from fedjax_anomaly.live.start import start
+from fedjax_anomaly.live.versions import ORIGINAL
 from fedjax_anomaly.reporting.figures import style
 
 CHOOSING_SEEDS, JUDGED_SEEDS = (1, 2), (0, 3, 4)
@@ -41,6 +45,7 @@ DAYS, STABLE_DAYS, WEEK_DAYS = 28.0, 3.0, 7.0
 FAULTS_PER_SERVICE_DAY = 0.2
 DRIFT = SlowDrift(start_days=DAYS_BEFORE + STABLE_DAYS, load_growth=0.15, work_growth=0.1)
 DAY_SECONDS = 86_400.0
+PACE_SECONDS, QUIET_SECONDS = 0.005, 15.0
 
 
 class Month(NamedTuple):
@@ -106,10 +111,11 @@ class _Replay:
             yield Record(position, "", {"stream": stream, "time": float(table.time[row]), **values})
 
     def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
+        """The next events."""
         return list(itertools.islice(self._records, most)) or None
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 class _KeepAlarms(Sink):
@@ -120,8 +126,8 @@ class _KeepAlarms(Sink):
         self.alarms += [event._replace(row=None) for event in events if event.alarm]
 
 
-def replay(run: Path, month: Month, way: str) -> Outcome:
-    """The month through the live detector, and what came of it."""
+def replay(run: Path, month: Month, way: str, rows_seen: list[Recent] | None = None) -> Outcome:
+    """The month through the live detector, and what came of it; `rows_seen` gets what trainings were given."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         settings = LiveSettings(
@@ -132,7 +138,13 @@ def replay(run: Path, month: Month, way: str) -> Outcome:
             on_drift=way,  # type: ignore[arg-type]
             snapshot_seconds=3600.0,
         )
-        keep, retrain = _KeepAlarms(), retrainer(run, settings.retrain_rounds)
+        keep, train_further = _KeepAlarms(), retrainer(run, settings.retrain_rounds)
+
+        def retrain(bundle: Bundle, recent: Recent) -> tuple[Bundle, dict[str, Any]]:
+            if rows_seen is not None:
+                rows_seen.append(recent)
+            return train_further(bundle, recent)
+
         counts = start(settings, source=_Replay(month.table), sinks=[keep], retrain=retrain).run()
         lines = [json.loads(line) for line in (Path(folder) / "drift.jsonl").read_text().splitlines()]
     if counts.scored != len(month.table):
@@ -169,6 +181,56 @@ def judge(month: Month, alarms: Sequence[ScoredEvent], lines: Sequence[dict[str,
 
 def _day(seconds: float, first: float) -> float:
     return (seconds - first) / DAY_SECONDS
+
+
+class _Paced(_Replay):
+    """One event at a time, first in quiet and then while a process trains."""
+
+    def __init__(self, table: Table, trainer: ProcessTrainer, request: Request) -> None:
+        super().__init__(table)
+        self._trainer, self._request = trainer, request
+        self._begin = time.monotonic()
+        self.training = False
+        self.report: Report | None = None
+
+    def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
+        """The next event, after a while."""
+        time.sleep(PACE_SECONDS)
+        if not self.training and time.monotonic() - self._begin > QUIET_SECONDS:
+            self.training = True
+            self._trainer.begin(self._request)
+        self.report = self._trainer.report() if self.training else None
+        return None if self.report is not None else super().read(1, 0.0)
+
+
+class _Latencies(Sink):
+    def __init__(self, source: _Paced) -> None:
+        self._source = source
+        self.milliseconds: dict[bool, list[float]] = {False: [], True: []}
+
+    def scored(self, events: Sequence[ScoredEvent]) -> None:
+        self.milliseconds[self._source.training] += [1e3 * event.latency_seconds for event in events]
+
+
+def latency_beside_training(run: Path, month: Month, recent: Recent) -> list[dict[str, Any]]:
+    """How long an event takes, one every 5 ms, alone and while another process of the same machine trains."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = LiveSettings(run=str(run), output_dir=folder, write_scores="none", max_streams=32)
+        trainer = ProcessTrainer(run, Path(folder) / "models", settings.retrain_rounds)
+        source = _Paced(month.table, trainer, Request(recent, ORIGINAL, "0001"))
+        latencies = _Latencies(source)
+        start(settings, source=source, sinks=[latencies]).run()
+    assert source.report is not None
+    return [
+        {
+            "beside a training": training,
+            "events": len(own),
+            **{f"p{q:g} ms": float(np.percentile(own, q)) for q in (50, 99, 99.9)},
+            "trained": training and source.report.trained,
+            "seconds": PACE_SECONDS * len(own),
+        }
+        for training, own in latencies.milliseconds.items()
+    ]
 
 
 def weeks(outcomes: Sequence[Outcome], days: float, span_days: float = WEEK_DAYS) -> list[dict[str, Any]]:
@@ -225,19 +287,22 @@ def main() -> None:
     quick, days = arguments.quick, 6.0 if arguments.quick else DAYS
     seeds = arguments.fleets or (JUDGED_SEEDS[:1] if quick else JUDGED_SEEDS)
     folder = arguments.runs or arguments.output_dir / "live_day"
+    rows_seen: list[Recent] = []
     outcomes: dict[str, list[Outcome]] = {way: [] for way in ("no drift", *WAYS)}
     for seed in seeds:
         run = train(seed, folder, quick)
         outcomes["no drift"].append(replay(run, simulate(seed, days, None), "report"))
         month = simulate(seed, days, DRIFT)
         for way in WAYS:
-            outcomes[way].append(replay(run, month, way))
+            outcomes[way].append(replay(run, month, way, rows_seen))
     rows = []
     for way, own in outcomes.items():
         rows += [{"way": way, **row} for row in [*weeks(own, days), *weeks(own, days, days)]]
     told = [{"way": way, **reports(own, np.inf if way == "no drift" else STABLE_DAYS)} for way, own in outcomes.items()]
     print(markdown_table(rows))
+    beside = latency_beside_training(run, month, rows_seen[-1]) if rows_seen else []
     print(markdown_table(told))
+    print(markdown_table(beside) if beside else "nothing was trained")
     figure = drift_figure(
         {way: weeks(own, days, 1.0) for way, own in outcomes.items()},
         {way: weeks(own, days) for way, own in outcomes.items()},
@@ -246,7 +311,7 @@ def main() -> None:
     style.save(figure, arguments.output_dir / "drift.png")
     last = {way: weeks(own, days)[-1]["false incidents per stream and day"] for way, own in outcomes.items()}
     ratios = {f"report_vs_{way}_false_incidents_last_week": last["report"] / max(last[way], 1e-9) for way in WAYS[1:]}
-    print(write_results(arguments.output_dir, "drift", [*rows, *told], ratios))
+    print(write_results(arguments.output_dir, "drift", [*rows, *told, *beside], ratios))
 
 
 if __name__ == "__main__":

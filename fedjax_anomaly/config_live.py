@@ -78,7 +78,7 @@ class LiveSettings:
         "When a stream's unalarmed scores have changed: report writes it into drift.jsonl, recalibrate sets the "
         "stream's threshold from its scores since then as well, retrain trains the models further on recent rows.",
     )
-    drift_delta: float = _option(0.05, "Significance of a change (ADWIN).")
+    drift_delta: float = _option(0.01, "Significance of a change (ADWIN).")
     retrain_rounds: int = _option(10, "Further federated rounds of a retraining.")
     retrain_rows: int = _option(
         2880, "The last rows of each stream that it is on; a drifted stream counts when half of them came after."

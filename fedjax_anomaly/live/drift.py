@@ -70,7 +70,7 @@ class DriftMonitor:
         self,
         calibration_of: Callable[[int], Float[np.ndarray, " N"]],
         *,
-        delta: float = 0.05,
+        delta: float = 0.01,
         block: int = 32,
         memory: int = MEMORY,
     ) -> None:
