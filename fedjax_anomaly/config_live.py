@@ -155,6 +155,10 @@ class LiveSettings:
         ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        changed = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        retrain = [name for name in changed if name.startswith("retrain_")]
+        if retrain and self.on_drift != "retrain":
+            raise ValueError(f"{retrain[0]} has no effect without --on_drift=retrain.")
         if not 0.0 < self.retrain_streams <= 1.0:
             raise ValueError(f"retrain_streams={self.retrain_streams} must lie in (0, 1].")
         if not 0.0 < self.drift_delta < 1.0:

@@ -193,7 +193,10 @@ class Retraining:
             self._request = Request(self._rows.recent(), self._current, self._versions.next_name())
             self._last_begin = now
             lines.append({"what": "retraining", "time": now, "streams": sorted(self._drifted)})
-            self._trainer.begin(self._request)
+            try:
+                self._trainer.begin(self._request)
+            except OSError as error:
+                lines.append(self._conclude(Report(False, {"reason": str(error)}), now))
         report = None if self._request is None else self._trainer.report()
         return lines if report is None else [*lines, self._conclude(report, now)]
 

@@ -154,9 +154,10 @@ def early_drift(monkeypatch):
 def settings(run_dir, name, texts, **others):
     source = write_lines(run_dir / f"{name}.jsonl", texts)
     output = str(run_dir / name)
-    rule = {"alarm_rule": "run", "on_drift": "retrain", "retrain_rows": 32, "retrain_interval_seconds": 1e9}
+    if others.get("on_drift", "retrain") == "retrain":
+        others = {"on_drift": "retrain", "retrain_rows": 32, "retrain_interval_seconds": 1e9} | others
     return LiveSettings(
-        run=str(run_dir), source=str(source), follow=False, output_dir=output, max_batch=2, **rule | others
+        run=str(run_dir), source=str(source), follow=False, output_dir=output, max_batch=2, alarm_rule="run", **others
     )
 
 
@@ -189,8 +190,7 @@ def test_a_running_detector_changes_its_model_and_the_next_one_goes_on_with_it(r
     assert len(requests[0].rows) == at + 2  # The events of the batch after which it came are told of later.
     told = [json.loads(line)["what"] for line in (run_dir / "parts" / "drift.jsonl").read_text().splitlines()]
     assert told == ["drift"] * 4 + ["retraining", "retrained"]
-    write_lines(run_dir / "parts.jsonl", texts)
-    assert start(dataclasses.replace(first, on_drift="report"), sinks=[kept]).run().scored == 480
+    assert start(settings(run_dir, "parts", texts, on_drift="report"), sinks=[kept]).run().scored == 480
     mine = [outcome(event) for event in [*sees.events, *kept.events] if isinstance(event, ScoredEvent)]
     # Before, everything is as with the old models, and soon after as with the new ones.
     plain = []
@@ -205,9 +205,8 @@ def test_a_running_detector_changes_its_model_and_the_next_one_goes_on_with_it(r
     assert mine[at + under_way :] == plain[1][at + under_way :]
     # Back to the run's own model by removing the pointer: thresholds are its own again.
     (run_dir / "parts" / "models" / "current").unlink()
-    write_lines(run_dir / "parts.jsonl", [*texts, *later(texts[-4:])])
     back = Kept()
-    start(dataclasses.replace(first, on_drift="ignore"), sinks=[back]).run()
+    start(settings(run_dir, "parts", [*texts, *later(texts[-4:])], on_drift="ignore"), sinks=[back]).run()
     assert len(back.events) == 4
     assert {event.threshold for event in back.events} <= {threshold for _, threshold, _ in plain[0]}
 
