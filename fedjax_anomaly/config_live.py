@@ -83,7 +83,7 @@ class LiveSettings:
     retrain_rows: int = _option(
         2880, "The last rows of each stream that it is on; a drifted stream counts when half of them came after."
     )
-    retrain_streams: float = _option(0.1, "Share of the streams that must have drifted before it begins.")
+    retrain_streams: float = _option(0.05, "Share of the streams that must have drifted before it begins.")
     retrain_interval_seconds: float = _option(
         86_400.0, "Between the beginnings of two retrainings, at least, in the time of the events."
     )

@@ -78,12 +78,13 @@ def check(config: Config) -> None:
 
 
 def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> tuple[Bundle, dict[str, Any]]:
-    """Trains the models of a bundle further, each client on its own recent rows that raised no alarm.
+    """Trains the models of a bundle further, each client on its own recent rows.
 
-    Settings, clusters and encoding are those of the run; the optimizers begin anew. A client with fewer windows than
-    `min_client_windows`, or with more than `MOST_ALARMED` of its rows in alarm, does not take part. Every fifth block
-    of a client's rows is held out and sets the thresholds. Scores of rows that raised an alarm are replaced, see
-    `without_outliers`.
+    Settings, clusters and encoding are those of the run; the optimizers begin anew. Stretches of at least half a window
+    of alarms are taken for faults and left out, and their held-out scores are replaced, see `without_outliers`; shorter
+    ones are the rare side of normal operation, and without them each model would know less of it than the one before. A
+    client with fewer windows than `min_client_windows`, or with more than `MOST_ALARMED` of its rows left out, does not
+    take part. Every fifth block of a client's rows is held out and sets the thresholds.
 
     Args:
       config: of the run.
@@ -117,14 +118,14 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
     took_part = data.mask.any(axis=1)
     if not took_part.any():
         raise ValueError(
-            f"no client has min_client_windows={config.min_client_windows} windows of recent rows without an alarm "
-            f"and at most {MOST_ALARMED:.0%} of its rows in alarm."
+            f"no client has min_client_windows={config.min_client_windows} windows of recent rows, and at most "
+            f"{MOST_ALARMED:.0%} of its rows in stretches of alarms."
         )
     parts = [part if own else _none_of(part) for part, own in zip(parts, took_part, strict=True)]
     held_out = _held_out_rows(parts, bundle.window_length)
     sample = sample_windows(held_out.normal, bundle.window_length, _COMPARED_WINDOWS)
     if not len(sample.starts):
-        raise ValueError("no client has a held-out window of recent rows without an alarm.")
+        raise ValueError("no client has a held-out window of recent rows outside of stretches of alarms.")
     windows = sample.series.reshape(len(sample.starts), bundle.window_length, -1)
     cluster = jnp.asarray(bundle.cluster[sample.client[sample.starts]])
 
@@ -166,29 +167,30 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
 
 
 class _Part(NamedTuple):
-    """One client's recent rows; windows lie within a `segment`, which alarms and held-out blocks end as well."""
+    """One client's recent rows; windows lie within a `segment`, which faults and held-out blocks end as well."""
 
     rows: Float[np.ndarray, "L F"]
     time: Float[np.ndarray, " L"]
     run: Int[np.ndarray, " L"]
     segment: Int[np.ndarray, " L"]
-    alarm: Bool[np.ndarray, " L"]
+    fault: Bool[np.ndarray, " L"]
     held_out: Bool[np.ndarray, " L"]
 
 
 class _HeldOut(NamedTuple):
-    """Held-out rows of all clients: all of them, for scores, and windows of those that raised no alarm."""
+    """Held-out rows of all clients: all of them, for scores, and windows of those outside of faults."""
 
     rows: RowSet
     time: Float[np.ndarray, " L"]
     runs: Int[np.ndarray, " L"]
-    alarm: Bool[np.ndarray, " L"]
+    fault: Bool[np.ndarray, " L"]
     normal: RowSet
 
 
 def _divide(recent: Recent, client: int, length: int) -> _Part:
     own = recent.client == client
-    rows, run, alarm = recent.rows[own], recent.run[own], recent.alarm[own]
+    rows, run = recent.rows[own], recent.run[own]
+    fault = _stretches(recent.alarm[own], run, max(2, length // 2))
     held_out = held_out_rows(len(rows), HELD_OUT, length, ordered=True, rng=np.random.default_rng(0))
 
     def pieces(*columns: np.ndarray) -> np.ndarray:
@@ -196,17 +198,17 @@ def _divide(recent: Recent, client: int, length: int) -> _Part:
         breaks[1:] = np.any([np.diff(column.astype(np.int64)) != 0 for column in columns], axis=0)
         return run_numbers(breaks)
 
-    return _Part(rows, recent.time[own], pieces(run, held_out), pieces(run, held_out, alarm), alarm, held_out)
+    return _Part(rows, recent.time[own], pieces(run, held_out), pieces(run, held_out, fault), fault, held_out)
 
 
 def _windows(parts: list[_Part], length: int, stride: int, least: int) -> ClientData:
     """The training windows, padded to the largest client."""
     series, starts = [], []
     for part in parts:
-        kept = ~part.held_out & ~part.alarm
+        kept = ~part.held_out & ~part.fault
         own = window_starts(part.segment[kept], length, stride)
         series.append(part.rows[kept])
-        fit = len(own) >= least and _few(part.alarm[part.held_out]) and _few(part.alarm)
+        fit = len(own) >= least and _few(part.fault[part.held_out]) and _few(part.fault)
         starts.append(own if fit else own[:0])
     num_rows = _rounded(max(len(own) for own in series), _ROW_STEP)
     num_windows = _rounded(max(len(own) for own in starts), _WINDOW_STEP)
@@ -222,6 +224,14 @@ def _windows(parts: list[_Part], length: int, stride: int, least: int) -> Client
     return data
 
 
+def _stretches(alarm: np.ndarray, run: np.ndarray, least: int) -> np.ndarray:
+    """Bool[L], the alarms that at least so many in a row are."""
+    begins = np.ones(len(alarm), bool)
+    begins[1:] = (np.diff(alarm.astype(int)) != 0) | (np.diff(run) != 0)
+    number = np.cumsum(begins) - 1
+    return alarm & (np.bincount(number, minlength=1)[number] >= least)
+
+
 def _few(alarm: np.ndarray) -> bool:
     return bool(np.count_nonzero(alarm) <= MOST_ALARMED * len(alarm))
 
@@ -233,7 +243,7 @@ def _none_of(part: _Part) -> _Part:
 def _held_out_rows(parts: list[_Part], length: int) -> _HeldOut:
     rows = np.concatenate([part.rows[part.held_out] for part in parts])
     client = np.repeat(np.arange(len(parts), dtype=np.int32), [np.count_nonzero(part.held_out) for part in parts])
-    alarm = np.concatenate([part.alarm[part.held_out] for part in parts])
+    alarm = np.concatenate([part.fault[part.held_out] for part in parts])
     runs = _joined([part.run[part.held_out] for part in parts])
     segments = _joined([part.segment[part.held_out] for part in parts])
     of_table = np.arange(len(rows))
@@ -254,7 +264,7 @@ def _with_thresholds(
     for client in range(bundle.num_clients):
         own = rows.client == client
         if took_part[client]:
-            scores.append(_normal_scores(of_rows[own], held_out.alarm[own]))
+            scores.append(_normal_scores(of_rows[own], held_out.fault[own]))
             times.append(held_out.time[own])
         elif not took_part[bundle.cluster == bundle.cluster[client]].any():  # Its model is the old one.
             before = bundle.calibration_client == client
@@ -279,7 +289,7 @@ def _with_thresholds(
 
 
 def _normal_scores(scores: np.ndarray, alarm: np.ndarray) -> np.ndarray:
-    """A client's scores; of those that were alarms to the old model only is used that they were the greatest."""
+    """A client's scores; of those of faults only is used that they are the greatest."""
     if not alarm.any():
         return scores
     likely = without_outliers(scores, alarm, float(np.quantile(scores[~alarm], 1.0 - alarm.mean())))
