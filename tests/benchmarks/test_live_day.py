@@ -30,14 +30,17 @@ def test_a_day_made_by_hand_is_judged_as_by_hand():
     one = judged(1)
     assert one.delays == [1.0, np.inf]
     assert one.missed == ["scan"]
-    assert one.false_incidents == 4  # a: 20 and 900; b: 105, a minute of a's fault, and 800. 500 is a spread fault.
-    assert one.stream_days == 2.0
+    assert one.false_incidents == [4]  # a: 20 and 900; b: 105, a minute of a's fault, and 800. 500 is a spread fault.
+    assert one.stream_days == [2.0]
+    assert (one.false_alarms, one.num_alarms) == (6, 11)  # a: 20, 900; b: 105, 106, 800, 801.
     two = judged(2)
     assert two.delays == [2.0, np.inf]  # The first alarm alone is not told of.
-    assert two.false_incidents == 2
+    assert two.false_incidents == [2]
     assert live_day.pooled([one, two]).figures() == {
         "faults": 4,
         "alarmed": 0.5,
         "median delay": np.inf,
         "false incidents per stream and day": 1.5,
+        "of the worst fleet": 2.0,
+        "false share of alarms": 12 / 22,
     }

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from fedjax_anomaly.detection.spot import spot_rule
 
@@ -54,6 +55,22 @@ def test_a_wandering_mean_is_followed_with_a_depth(gamma_scores):
     assert local[:, [700, 1300, 1900]].all()
     assert local.mean() < 2.0 * TARGET
     assert (wandering[:, 3 * LENGTH // 4 :] > calibration.max()).mean() > 0.9
+
+
+def test_a_scale_that_doubles_is_followed_in_good_part(gamma_scores):
+    """The exact threshold is then twice the gamma law's own quantile; one that learns nothing stays at half of that.
+
+    Few peaks make a short memory, and an estimate that is low on average; 0.65 of the exact one is far from both ends.
+    """
+    calibration, _ = gamma_scores
+    scale = np.minimum(np.linspace(1.0, 9.0, 4000), 2.0)
+    scores = np.random.default_rng(2).gamma(2.0, size=(2, 4000)) * scale
+    thresholds, alarms = run(spot_rule(TARGET, level=0.9, num_peaks=16), calibration[:2], scores)
+    exact = stats.gamma(2.0).ppf(1.0 - TARGET)
+    assert thresholds[:, :100].mean() == pytest.approx(exact, rel=0.1)
+    assert 0.65 < thresholds[:, 3000:].mean() / (2.0 * exact) < 1.1
+    constant = np.quantile(calibration[:2], 1.0 - TARGET, axis=1)[:, None]
+    assert 3.0 * alarms[:, 3000:].mean() < (scores > constant)[:, 3000:].mean()
 
 
 def test_streams_side_by_side_give_what_single_ones_do_and_nothing_is_learned_from_alarms(gamma_scores):
