@@ -13,6 +13,7 @@ from rivals.protocol import write_arrays
 
 from fedjax_anomaly import federated, models, privacy
 from fedjax_anomaly.federated.local_training import shuffle_real_windows_first
+from fedjax_anomaly.models.products import MatmulDtype
 from fedjax_anomaly.types import ClientData, FeatureLayout
 
 KEY = 0
@@ -39,6 +40,7 @@ class Workload:
       noise_multiplier: standard deviation of the noise over `clip_norm`. It is tiny, so that all the noise is drawn
         and the parameters still compare.
       rounds_per_repetition: rounds of one timing.
+      matmul_dtype: of the operands of our matrix products.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Workload:
     clip_norm: float | None = None
     noise_multiplier: float = 0.0
     rounds_per_repetition: int = 5
+    matmul_dtype: MatmulDtype = "float32"
 
     @property
     def gflop_per_round(self) -> float:
@@ -86,7 +89,10 @@ def client_data(workload: Workload) -> ClientData:
 def model_and_training(workload: Workload) -> tuple[models.Autoencoder, federated.algorithm.TrainClient]:
     """The model and the training of one client."""
     model = models.lstm_autoencoder(
-        FeatureLayout(workload.num_features), hidden_size=workload.hidden_size, latent_size=workload.latent_size
+        FeatureLayout(workload.num_features),
+        hidden_size=workload.hidden_size,
+        latent_size=workload.latent_size,
+        matmul_dtype=workload.matmul_dtype,
     )
     train_client = federated.local_training(
         model.loss,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedjax_anomaly.detection.false_discoveries import PERIOD
+from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.drift import OnDrift
 from fedjax_anomaly.live.sources import Format
 
@@ -93,6 +94,11 @@ class LiveSettings:
     webhook: str = _option(
         "", "URL that incidents are posted to in Alertmanager's format, such as http://127.0.0.1:9093/api/v2/alerts."
     )
+    dashboard: str = _option(
+        "",
+        "HOST:PORT where a browser shows streams, scores and incidents, such as 127.0.0.1:8050; there is no login. "
+        "Empty serves none.",
+    )
     max_batch: int = _option(256, "The most events scored in one go, rounded down to a power of 4.")
     max_streams: int = _option(0, "For how many streams there is room; 0 takes 1024, or the clients where more.")
     max_future_seconds: float = _option(
@@ -165,10 +171,9 @@ class LiveSettings:
             raise ValueError(f"drift_delta={self.drift_delta} must lie in (0, 1).")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ValueError(f"webhook={self.webhook} must begin with http:// or https://.")
-        if self.prometheus:
-            host, _, port = self.prometheus.rpartition(":")
-            if not host or not port.isdecimal() or int(port) > 65535:
-                raise ValueError(f"prometheus={self.prometheus} must be as in 127.0.0.1:9464.")
+        for name, port in (("prometheus", 9464), ("dashboard", 8050)):
+            if getattr(self, name):
+                address_of(name, getattr(self, name), usual_port=port)
 
     @property
     def output(self) -> Path:

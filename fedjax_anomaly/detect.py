@@ -8,6 +8,7 @@ from fedjax_anomaly.command import carry_out, stop_on_signals
 from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_flags import define_settings, settings_from_flags
 from fedjax_anomaly.config_live import LiveSettings
+from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.engine import Counts
 from fedjax_anomaly.live.start import start
 
@@ -31,6 +32,9 @@ def _detect() -> int:
     with stop_on_signals() as stop_requested:
         engine = start(settings)
         console.print(f"scoring {settings.source} with {settings.run}, writing to {settings.output}", markup=False)
+        if settings.dashboard:
+            host, port = address_of("dashboard", settings.dashboard, usual_port=8050)
+            console.print(f"dashboard at http://{host}:{port}/", markup=False)
         counts = engine.run(stop_requested)
     console.print(_told(counts), markup=False)
     return 0

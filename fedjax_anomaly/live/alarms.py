@@ -1,6 +1,6 @@
 """The parts that deal with alarms, from settings: the rule, the watch over scored events, and the sinks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,8 +11,11 @@ from fedjax_anomaly.detection.anomaly_score import pvalue_columns
 from fedjax_anomaly.detection.false_discoveries import TailPValues, pvalue_scores_needed
 from fedjax_anomaly.detection.incident_budget import SCALE_SCORES, allowed_incidents, incident_level, scaled_rule
 from fedjax_anomaly.detection.spot import spot_rule
+from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.alertmanager import Alertmanager
 from fedjax_anomaly.live.bundle import Bundle
+from fedjax_anomaly.live.dashboard.board import Board, points_for
+from fedjax_anomaly.live.dashboard.sink import Dashboard
 from fedjax_anomaly.live.drift import MEMORY, DriftMonitor
 from fedjax_anomaly.live.incidents import Incidents
 from fedjax_anomaly.live.interfaces import Sink
@@ -25,6 +28,7 @@ from fedjax_anomaly.live.watch import Discoveries, Recalibrate, Watch
 
 if TYPE_CHECKING:
     from fedjax_anomaly.config_live import LiveSettings
+    from fedjax_anomaly.live.engine import Counts
 
 ROOM = 1024
 """For streams, unless told otherwise."""
@@ -202,25 +206,41 @@ def _retraining(
 
 
 def make_sinks(
-    settings: "LiveSettings", bundle: Bundle, rejected: Callable[[], Mapping[str, int]], files: list[GrowingFile]
+    settings: "LiveSettings", bundle: Bundle, counts: Callable[[], "Counts"], max_streams: int, files: list[GrowingFile]
 ) -> list[Sink]:
     """The sinks of incidents and figures.
 
     Args:
       settings: all of them.
       bundle: the trained detector.
-      rejected: how many events were rejected by reason.
+      counts: what has become of the records so far.
+      max_streams: for how many there is room.
       files: gets those that are written to.
 
     Raises:
       ImportError: when an endpoint for Prometheus is asked for and `prometheus-client` is not installed.
-      OSError: when its port is taken.
+      OSError: when a port is taken.
     """
     files.append(GrowingFile(Path(settings.output) / "incidents.jsonl"))
     sinks: list[Sink] = [IncidentLines(files[-1])]
     if settings.prometheus:
-        host, _, port = settings.prometheus.rpartition(":")
-        sinks.append(PrometheusEndpoint(int(port), address=host, trained_at=bundle.trained_at, rejected=rejected))
+        host, port = address_of("prometheus", settings.prometheus, usual_port=9464)
+        sinks.append(
+            PrometheusEndpoint(port, address=host, trained_at=bundle.trained_at, rejected=lambda: counts().rejected)
+        )
+    if settings.dashboard:
+        host, port = address_of("dashboard", settings.dashboard, usual_port=8050)
+        sinks.append(
+            Dashboard(
+                port,
+                host=host,
+                run=Path(settings.run).absolute().name,
+                trained_at=bundle.trained_at,
+                timed=not np.isnan(bundle.step_seconds).any(),
+                board=Board(points_for(max_streams)),
+                counts=counts,
+            )
+        )
     if settings.webhook:
         sinks.append(Alertmanager(settings.webhook))
     return sinks

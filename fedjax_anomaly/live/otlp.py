@@ -1,10 +1,10 @@
 """A source that any OpenTelemetry SDK, Collector or agent can send its metrics to: OTLP over HTTP."""
 
 import http.server
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedjax_anomaly.live.http_server import BoundedServer
 from fedjax_anomaly.live.interfaces import Record
 from fedjax_anomaly.live.otlp_events import EventBuffer, Full
 from fedjax_anomaly.live.otlp_points import (
@@ -91,10 +91,12 @@ class OtlpSource:
             columns, most_events=most_events, gather_seconds=gather_seconds, join_seconds=join_seconds
         )
         self._attributes = tuple(stream_attributes), tuple(point_attributes)
-        self._server = _Server((host, port), _Handler)
+        self._server = _Server(
+            (host, port), _Handler, most_connections=_MOST_CONNECTIONS, retry_seconds=_RETRY_AFTER_SECONDS
+        )
         self._server.receive = self._receive
         self.url = f"http://{host}:{self._server.server_address[1]}{PATH}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="otlp", daemon=True).start()
+        self._server.serve("otlp")
 
     def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
         """See `interfaces.Source`."""
@@ -103,8 +105,7 @@ class OtlpSource:
     def close(self) -> None:
         """Takes in nothing more; what has been acknowledged can still be read."""
         self._buffer.close()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def _receive(self, body: bytes, content_type: str) -> "Message":
         """Takes in a request; returns the answer."""
@@ -112,37 +113,10 @@ class OtlpSource:
         return export_response(found.refused | self._buffer.take(found.points))
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    """A thread for each connection, and no more than so many."""
+class _Server(BoundedServer):
+    """With what to do with a request."""
 
-    daemon_threads = True
-    request_queue_size = 128
     receive: Any
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Begins a thread, or refuses the connection."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-            return
-        request.sendall(
-            f"HTTP/1.1 503 Busy\r\nRetry-After: {_RETRY_AFTER_SECONDS}\r\nContent-Length: 0\r\n"
-            "Connection: close\r\n\r\n".encode()
-        )
-        self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serves a connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that went away is no error of ours."""
 
 
 class _Refused(Exception):

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.alarms import ROOM, alarm_rule, make_sinks, make_watch
 from fedjax_anomaly.live.bundle import Bundle, digest
-from fedjax_anomaly.live.engine import Engine
+from fedjax_anomaly.live.engine import Counts, Engine
 from fedjax_anomaly.live.events import Intake
 from fedjax_anomaly.live.interfaces import Sink, Source
 from fedjax_anomaly.live.outputs import DeadLetters, GrowingFile, ScoreLines
@@ -82,7 +83,9 @@ def start(
             files,
             retrain,
         )
-        own_sinks += make_sinks(settings, bundle, lambda: engines[0].counts.rejected if engines else {}, files)
+        own_sinks += make_sinks(
+            settings, bundle, lambda: engines[0].counts if engines else Counts(), max_streams, files
+        )
         undo.pop_all()  # From here on the engine closes all of them.
     engine = Engine(
         source,
@@ -127,9 +130,7 @@ def _close(files: Sequence[GrowingFile]) -> None:
 def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
     from fedjax_anomaly.live.otlp import OtlpSource  # Not needed by other sources.
 
-    host, _, port = settings.source.removeprefix(_OTLP).rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"source={settings.source} must be as in otlp://127.0.0.1:4318.")
+    host, port = address_of("source", settings.source, usual_port=4318, scheme=_OTLP)
     stream, attributes = (
         [name.strip() for name in names.split(",") if name.strip()]
         for names in (settings.otlp_stream, settings.otlp_attributes)
@@ -137,7 +138,7 @@ def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
     return OtlpSource(
         columns,
         host=host,
-        port=int(port),
+        port=port,
         stream_attributes=stream,
         point_attributes=attributes,
         gather_seconds=settings.otlp_gather_seconds,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from fedjax_anomaly.models import lstm_kernel
 from fedjax_anomaly.models.products import MatmulDtype, product
 from fedjax_anomaly.types import PyTree
 
@@ -99,9 +100,18 @@ def _forward(
 ) -> tuple[jax.Array, list[jax.Array]]:
     """The states, and what the gradient needs of each step: the tanh of the gates, c before it and the tanh of c."""
     scale = _gate_scale(weights)
-    recurrent, bias = weights.recurrent_kernel * scale, weights.bias[None] * scale
     projected = _product(inputs, weights.input_kernel * scale, matmul_dtype)
+    projected = jnp.broadcast_to(projected, (num_steps, *projected.shape[1:]))
+    states, *saved = _steps_on_this_device(
+        _forward_steps,
+        lstm_kernel.forward,
+        matmul_dtype,
+        (projected, weights.bias[None] * scale, weights.recurrent_kernel * scale),
+    )
+    return states, saved
 
+
+def _forward_steps(matmul_dtype: MatmulDtype, projected: jax.Array, bias: jax.Array, recurrent: jax.Array) -> PyTree:
     def step(carry: tuple[jax.Array, jax.Array] | None, projected: jax.Array) -> tuple[Any, Any]:
         before_tanh = projected + bias
         if carry is not None:
@@ -114,8 +124,7 @@ def _forward(
         h = o * squashed
         return (c, h), (h, gates, c_before, squashed)
 
-    states, *saved = _scan(step, jnp.broadcast_to(projected, (num_steps, *projected.shape[1:])))
-    return states, saved
+    return _scan(step, projected)
 
 
 def _forward_and_save(
@@ -131,7 +140,35 @@ def _backward(
     """The gradient of each step's gates in a scan backward; then every other gradient as one product over all steps."""
     inputs, weights, states, saved = kept
     scale = _gate_scale(weights)
-    recurrent_transposed = (weights.recurrent_kernel * scale).T
+    d_gates = _steps_on_this_device(
+        _backward_steps,
+        lstm_kernel.backward,
+        matmul_dtype,
+        (d_states, *saved, weights.recurrent_kernel * scale),
+    )
+    d_projected = d_gates if len(inputs) == num_steps else jnp.sum(d_gates, axis=0, keepdims=True)
+    d_inputs = _product(d_projected, (weights.input_kernel * scale).T, matmul_dtype)
+
+    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    inputs = jnp.broadcast_to(inputs, (num_steps, *inputs.shape[1:]))
+    seen = jnp.concatenate([inputs, before, jnp.ones_like(before[..., :1])], axis=-1)
+    d_weights = product(_rows(seen).T, _rows(d_gates), matmul_dtype) * scale
+    width = inputs.shape[-1]
+    return d_inputs, LSTMWeights(d_weights[:width], d_weights[width:-1], d_weights[-1])
+
+
+lstm.defvjp(_forward_and_save, _backward)
+
+
+def _backward_steps(
+    matmul_dtype: MatmulDtype,
+    d_states: jax.Array,
+    gates: jax.Array,
+    c_before: jax.Array,
+    squashed: jax.Array,
+    recurrent: jax.Array,
+) -> jax.Array:
+    recurrent_transposed = recurrent.T
 
     def step(later: tuple[jax.Array, ...] | None, of_step: tuple[jax.Array, ...]) -> tuple[Any, jax.Array]:
         dh, gates, c_before, squashed = of_step
@@ -150,19 +187,23 @@ def _backward(
         )
         return (d_gates, dc, f), d_gates
 
-    d_gates = _scan(step, (d_states, *saved), reverse=True)
-    d_projected = d_gates if len(inputs) == num_steps else jnp.sum(d_gates, axis=0, keepdims=True)
-    d_inputs = _product(d_projected, (weights.input_kernel * scale).T, matmul_dtype)
-
-    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
-    inputs = jnp.broadcast_to(inputs, (num_steps, *inputs.shape[1:]))
-    seen = jnp.concatenate([inputs, before, jnp.ones_like(before[..., :1])], axis=-1)
-    d_weights = product(_rows(seen).T, _rows(d_gates), matmul_dtype) * scale
-    width = inputs.shape[-1]
-    return d_inputs, LSTMWeights(d_weights[:width], d_weights[width:-1], d_weights[-1])
+    gradient: jax.Array = _scan(step, (d_states, gates, c_before, squashed), reverse=True)
+    return gradient
 
 
-lstm.defvjp(_forward_and_save, _backward)
+def _steps_on_this_device(
+    steps: Callable[..., PyTree],
+    kernel: Callable[..., PyTree],
+    matmul_dtype: MatmulDtype,
+    operands: tuple[jax.Array, ...],
+) -> PyTree:
+    """All steps, by the kernel where it applies; forward derivatives, which it has none of, are those of `steps`."""
+    sequence, recurrent = operands[0], operands[-1]
+    if not lstm_kernel.applies(sequence.shape[1], len(recurrent), sequence.dtype):
+        return steps(matmul_dtype, *operands)
+    in_one = jax.custom_jvp(partial(kernel, matmul_dtype))
+    in_one.defjvp(lambda primals, tangents: jax.jvp(partial(steps, matmul_dtype), primals, tangents))
+    return in_one(*operands)
 
 
 def _scan(step: Callable[[Any, Any], tuple[Any, Any]], inputs: PyTree, reverse: bool = False) -> PyTree:

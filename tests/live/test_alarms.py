@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import urllib.error
 import urllib.request
 
 import jax
@@ -60,22 +61,31 @@ def a_free_port():
 
 
 class Looks(Kept):
-    """Asks for Prometheus' figures whenever something was scored."""
+    """Asks for Prometheus' figures and what the dashboard shows whenever something was scored."""
 
-    def __init__(self, port):
+    def __init__(self, port, dashboard):
         super().__init__()
-        self.port, self.text = port, ""
+        self.port, self.dashboard, self.text, self.state = port, dashboard, "", {}
 
     def scored(self, events):
         super().scored(events)
         self.text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5).read().decode()
+        self.state = json.load(urllib.request.urlopen(f"http://127.0.0.1:{self.dashboard}/state", timeout=5))
 
 
 def test_incidents_and_figures_are_told_and_a_restart_goes_on_with_incidents_that_are_open(run_dir, texts):
-    looks = Looks(a_free_port())
-    with_figures = {"alarm_rule": "run", "prometheus": f"127.0.0.1:{looks.port}"}
-    start(settings(run_dir, ["no JSON", *texts], "whole", **with_figures), sinks=[looks]).run()
+    looks = Looks(a_free_port(), a_free_port())
+    with_figures = {"prometheus": f"127.0.0.1:{looks.port}", "dashboard": f"127.0.0.1:{looks.dashboard}"}
+    with_figures["alarm_rule"] = "run"
+    counts = start(settings(run_dir, ["no JSON", *texts], "whole", **with_figures), sinks=[looks]).run()
     assert 'fedjax_anomaly_rejected_total{reason="unreadable"} 1.0' in looks.text
+    # Sinks are told of the last batch, of at most two events, before it is counted.
+    shown = looks.state["counts"]
+    assert 0 < counts.scored - shown["scored"] <= 2 and shown["rejected"] == {"unreadable": 1}
+    assert looks.state["totals"]["streams"] == 4
+    assert 5 < looks.state["totals"]["incidents"] <= len({(i.stream, i.start) for i in looks.incidents})
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{looks.dashboard}/", timeout=5)
     whole = json_lines(run_dir / "whole" / "incidents.jsonl")
     assert len(whole) > 10
     assert whole == [json.loads(json.dumps(incident._asdict())) for incident in looks.incidents]
@@ -216,6 +226,7 @@ def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
         ({"on_drift": "retrain", "retrain_streams": 0.0}, "retrain_streams"),
         ({"incident_alarms": 0}, "incident_alarms"),
         ({"prometheus": "9464"}, "prometheus"),
+        ({"dashboard": "8050"}, "dashboard"),
         ({"webhook": "localhost:9093"}, "webhook"),
     ],
 )
