@@ -44,6 +44,7 @@ WAYS = ("report", "recalibrate", "retrain")
 DAYS, STABLE_DAYS, WEEK_DAYS = 28.0, 3.0, 7.0
 FAULTS_PER_SERVICE_DAY = 0.2
 DRIFT = SlowDrift(start_days=DAYS_BEFORE + STABLE_DAYS, load_growth=0.15, work_growth=0.1)
+QUICK_DRIFT = DRIFT._replace(load_growth=4.0, work_growth=0.3, creep_days=0.5, release_days=0.5)
 DAY_SECONDS = 86_400.0
 PACE_SECONDS, QUIET_SECONDS = 0.005, 15.0
 
@@ -292,12 +293,13 @@ def main() -> None:
     for seed in seeds:
         run = train(seed, folder, quick)
         outcomes["no drift"].append(replay(run, simulate(seed, days, None), "report"))
-        month = simulate(seed, days, DRIFT)
+        month = simulate(seed, days, QUICK_DRIFT if quick else DRIFT)
         for way in WAYS:
             outcomes[way].append(replay(run, month, way, rows_seen))
     rows = []
     for way, own in outcomes.items():
-        rows += [{"way": way, **row} for row in [*weeks(own, days), *weeks(own, days, days)]]
+        whole = weeks(own, days, days) if days > WEEK_DAYS else []
+        rows += [{"way": way, **row} for row in [*weeks(own, days), *whole]]
     told = [{"way": way, **reports(own, np.inf if way == "no drift" else STABLE_DAYS)} for way, own in outcomes.items()]
     print(markdown_table(rows))
     beside = latency_beside_training(run, month, rows_seen[-1]) if rows_seen else []
