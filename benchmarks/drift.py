@@ -190,13 +190,17 @@ class _Paced(_Replay):
     def __init__(self, table: Table, trainer: ProcessTrainer, request: Request) -> None:
         super().__init__(table)
         self._trainer, self._request = trainer, request
-        self._begin = time.monotonic()
+        self._begin = self._next = time.monotonic()
         self.training = False
         self.report: Report | None = None
 
     def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
-        """The next event, after a while."""
-        time.sleep(PACE_SECONDS)
+        """The next event when it is time for it."""
+        wait = self._next - time.monotonic()
+        time.sleep(min(max(wait, 0.0), timeout_seconds))
+        if wait > timeout_seconds:
+            return []
+        self._next = time.monotonic() + PACE_SECONDS
         if not self.training and time.monotonic() - self._begin > QUIET_SECONDS:
             self.training = True
             self._trainer.begin(self._request)
