@@ -80,9 +80,17 @@ class LiveSettings:
     on_drift: OnDrift = option(
         "ignore",
         "When a stream's unalarmed scores have changed: report writes it into drift.jsonl, recalibrate sets the "
-        "stream's threshold from its scores since then as well.",
+        "stream's threshold from its scores since then as well, retrain trains the models further on recent rows.",
     )
-    drift_delta: float = option(0.002, "Significance of a change (ADWIN).")
+    drift_delta: float = option(0.01, "Significance of a change (ADWIN).")
+    retrain_rounds: int = option(10, "Further federated rounds of a retraining.")
+    retrain_rows: int = option(
+        2880, "The last rows of each stream that it is on; a drifted stream counts when half of them came after."
+    )
+    retrain_streams: float = option(0.05, "Share of the streams that must have drifted before it begins.")
+    retrain_interval_seconds: float = option(
+        86_400.0, "Between the beginnings of two retrainings, at least, in the time of the events."
+    )
     prometheus: str = option("", "HOST:PORT where Prometheus reads figures, such as 127.0.0.1:9464; empty serves none.")
     webhook: str = option(
         "", "URL that incidents are posted to in Alertmanager's format, such as http://127.0.0.1:9093/api/v2/alerts."
@@ -138,19 +146,28 @@ class LiveSettings:
         if not 0.0 <= self.false_discovery_rate < 1.0:
             raise ValueError(f"false_discovery_rate={self.false_discovery_rate} must lie in [0, 1); 0 is without.")
         other_rule = self.alarm_rule != "auto" or self.target_fpr or self.false_incidents_per_day
-        if self.false_discovery_rate and (other_rule or self.on_drift == "recalibrate"):
+        if self.false_discovery_rate and (other_rule or self.on_drift in ("recalibrate", "retrain")):
             raise ValueError(
                 "false_discovery_rate takes the place of a threshold, so that no --alarm_rule, no --target_fpr, no "
-                "--false_incidents_per_day and no --on_drift=recalibrate has an effect beside it."
+                "--false_incidents_per_day and neither --on_drift=recalibrate nor retrain has an effect beside it."
             )
         for name, least in (
             ("spot_depth", 0),
             ("incident_gap_seconds", 0.0),
             ("incident_alarms", 1),
             ("false_discovery_period", 1),
+            ("retrain_rounds", 1),
+            ("retrain_rows", 32),
+            ("retrain_interval_seconds", 0.0),
         ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        changed = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        retrain = [name for name in changed if name.startswith("retrain_")]
+        if retrain and self.on_drift != "retrain":
+            raise ValueError(f"{retrain[0]} has no effect without --on_drift=retrain.")
+        if not 0.0 < self.retrain_streams <= 1.0:
+            raise ValueError(f"retrain_streams={self.retrain_streams} must lie in (0, 1].")
         if not 0.0 < self.drift_delta < 1.0:
             raise ValueError(f"drift_delta={self.drift_delta} must lie in (0, 1).")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):

@@ -27,6 +27,10 @@ def _detect() -> int:
     jax.config.update("jax_num_cpu_devices", 1)
     keep_programs(settings.compilation_cache)
     console = Console(highlight=False, soft_wrap=True, stderr=True)
+    if settings.on_drift == "retrain":
+        from fedjax_anomaly.experiment.retraining import retrainer  # Slow to import, and needed by nothing else.
+
+        retrainer(settings.run, settings.retrain_rounds)  # Refuses a run that it is not for.
     with stop_on_signals() as stop_requested:
         engine = start(settings)
         gc.freeze()  # A full collection of what JAX has loaded takes 50 ms, in which no event is scored.

@@ -245,6 +245,7 @@ def test_every_reason_for_a_rejection_is_described():
         "profiling.md",
         "scaling.md",
         "live.md",
+        "drift.md",
         "opentelemetry.md",
     ],
 )

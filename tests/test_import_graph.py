@@ -39,7 +39,9 @@ MAY_IMPORT = {
     "compiler_options": set(),
     "export": {"command", "live"},
     "audit": {"auditing", "command", "compilation_cache"},
-    "detect": {"command", "compilation_cache", "config_flags", "config_live", "live"},
+    # Only to refuse at once what a retraining would refuse later.
+    "detect": {"command", "compilation_cache", "config_flags", "config_live", "experiment", "live"},
+    "retrain": {"command", "compilation_cache", "experiment", "live", "reporting"},
     "train": {"command", "compilation_cache", "config_flags", "distributed", "experiment", "reporting"},
     # What type checkers see; imported when first used.
     "__init__": {"config", "data", "detection", "distributed", "experiment", "federated", "models", "privacy"},

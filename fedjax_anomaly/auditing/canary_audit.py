@@ -203,11 +203,12 @@ def _algorithm(
 
     return build_algorithm(
         config,
-        experiment.federation,
         model,
         clustering.fixed(experiment.assignment),
         client_map(None if config.client_batch_size == -1 else config.client_batch_size, experiment.mesh),
         tunables(config, experiment.privacy)._replace(noise_multiplier=noise),
+        window_length=experiment.federation.window_length,
+        max_windows=experiment.federation.train.mask.shape[1],
         mesh=experiment.mesh,
         around=around,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_anomaly.data.microservices import faults, groups, labels, monitoring, physics, workload
 from fedjax_anomaly.data.microservices.fleet import MINUTES_PER_DAY, Fleet, build_fleet
+from fedjax_anomaly.data.microservices.slow_drift import SlowDrift, slow_factors
 from fedjax_anomaly.data.microservices.workload import LoadProfile
 from fedjax_anomaly.data.table import NORMAL, Categorical, Dataset, Table
 
@@ -31,6 +32,7 @@ def load(
     test_days: float = 2.0,
     train_faults_per_service_day: float = 0.15,
     test_faults_per_service_day: float = 0.8,
+    drift: SlowDrift | None = None,
 ) -> Dataset:
     """Simulates a fleet and splits its telemetry in time: the test table begins where the training table ends.
 
@@ -41,6 +43,7 @@ def load(
       train_days, test_days: lengths of the tables, in days.
       train_faults_per_service_day, test_faults_per_service_day: faults injected, from 0 to 4. From nine faults on,
         all nine kinds are among a table's faults.
+      drift: slow changes of normal operation, which are no anomalies; None is without.
 
     Returns:
       Tables sampled every 60 s, sorted by source and then time, with time in seconds since the simulation's start.
@@ -54,6 +57,8 @@ def load(
       The same seed yields the same rows, another seed another fleet; faults do not change the randomness of normal
       rows (tests: `tests/data/test_telemetry.py::test_the_seed_decides_everything`,
       `tests/data/test_telemetry.py::test_faults_leave_rows_before_the_first_one_as_they_were`).
+      Slow drift changes nothing before its start, and no row is anomalous by it (test:
+      `tests/data/test_telemetry.py::test_slow_drift_changes_normal_rows_after_its_start_only`).
       A row without a label has its metrics as without faults, up to the bounds of `labels.MATERIAL_CHANGE` (test:
       `tests/data/test_telemetry.py::test_unlabelled_rows_are_as_without_faults`).
     """
@@ -63,13 +68,16 @@ def load(
     _check_within("train_faults_per_service_day", train_faults_per_service_day, 0.0, _MAX_FAULTS_PER_SERVICE_DAY)
     _check_within("test_faults_per_service_day", test_faults_per_service_day, 0.0, _MAX_FAULTS_PER_SERVICE_DAY)
 
+    if drift is not None:
+        drift.check()
+
     rngs = _Randomness.from_seed(seed)
     fleet = build_fleet(num_services, rngs.fleet)
     split = _WARM_UP_MINUTES + round(train_days * MINUTES_PER_DAY)
     end = split + round(test_days * MINUTES_PER_DAY)
     schedule = _schedule(fleet, _WARM_UP_MINUTES, split, train_faults_per_service_day, rngs.train_faults)
     schedule += _schedule(fleet, split, end, test_faults_per_service_day, rngs.test_faults)
-    numeric, attack = _simulate(fleet, load_profile, end, schedule, rngs)
+    numeric, attack = _simulate(fleet, load_profile, end, schedule, rngs, drift)
     return Dataset(
         name="telemetry",
         train=_table(fleet, numeric, attack, _WARM_UP_MINUTES, split),
@@ -89,6 +97,7 @@ class _Randomness(NamedTuple):
     train_faults: np.random.Generator
     test_faults: np.random.Generator
     sampling: np.random.Generator
+    drift: np.random.Generator
 
     @classmethod
     def from_seed(cls, seed: int) -> "_Randomness":
@@ -102,11 +111,19 @@ def _schedule(fleet: Fleet, start: int, end: int, rate: float, rng: np.random.Ge
 
 
 def _simulate(
-    fleet: Fleet, profile: LoadProfile, num_minutes: int, schedule: list[faults.Fault], rngs: _Randomness
+    fleet: Fleet,
+    profile: LoadProfile,
+    num_minutes: int,
+    schedule: list[faults.Fault],
+    rngs: _Randomness,
+    drift: SlowDrift | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The metrics, Float32[T, S, P], and the attack of each row, Int32[T, S]."""
     external_rate = workload.external_rate(fleet, profile, num_minutes, rngs.load)
     work_drift = workload.work_drift(fleet, num_minutes, rngs.work)
+    if drift is not None:
+        load, work = slow_factors(drift, _WARM_UP_MINUTES, num_minutes, len(fleet), rngs.drift)
+        external_rate, work_drift = external_rate * load, work_drift * work
     struck = faults.force(schedule, num_minutes, len(fleet))
     spared = faults.Forcing.none(num_minutes, len(fleet))
     trace = physics.simulate(fleet, external_rate, work_drift, [struck, spared])

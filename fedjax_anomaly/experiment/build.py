@@ -118,7 +118,16 @@ def build(
     train = pooled(federation.train) if centralized else federation.train
     num_windows = tuple(np.sum(train.mask, axis=1).tolist())
     privacy = plan_privacy(config, num_windows, trees.num_elements(params), num_clusters, assignment, noise)
-    algorithm = build_algorithm(config, federation, model, clusters, map_clients, tunables(config, privacy), mesh=mesh)
+    algorithm = build_algorithm(
+        config,
+        model,
+        clusters,
+        map_clients,
+        tunables(config, privacy),
+        window_length=federation.window_length,
+        max_windows=federation.train.mask.shape[1],
+        mesh=mesh,
+    )
     model_bytes = trees.num_bytes(params) if config.method == "federated" else 0
     models_down = num_clusters if config.clustering == "ifca" else 1
     return Experiment(
@@ -154,12 +163,13 @@ def tunables(config: Config, privacy: PrivacyPlan | None) -> Tunables:
 
 def build_algorithm(
     config: Config,
-    federation: Federation,
     model: Autoencoder,
     clusters: Clustering,
     map_clients: ClientMap,
     tuned: Tunables,
-    max_windows: int | None = None,
+    *,
+    window_length: int,
+    max_windows: int,
     mesh: Mesh | None = None,
     seed: int | jax.Array | None = None,
     around: AroundParts = lambda train_client, aggregator: (train_client, aggregator),
@@ -168,24 +178,24 @@ def build_algorithm(
 
     Args:
       config: the settings.
-      federation: for the length of its windows.
       model: what is trained.
       clusters: who shares a model.
       map_clients: the map over clients.
       tuned: in place of the config's own, see `tunables`.
-      max_windows: the most training windows that a client may have; None takes the federation's.
+      window_length: T.
+      max_windows: the most training windows that a client may have.
       mesh: that of `map_clients`, None for one device.
       seed: of the order in which clients take turns, it may be traced; None takes the config's.
       around: what is put around local training, before a client's noise on its own update, and around the aggregator;
         audits plant canaries and listen there.
     """
     train_client, aggregator = around(
-        _local_training(config, federation, model, tuned),
+        _local_training(config, window_length, model, tuned),
         _aggregator(
             config,
             tuned.noise_multiplier,
             clusters.num_clusters,
-            max_windows or federation.train.mask.shape[1],
+            max_windows,
             mesh,
         ),
     )
@@ -335,10 +345,10 @@ def _cohort(config: Config, seed: int | jax.Array) -> SampleCohort | None:
     return sampler(config.num_clients, config.cohort_size)
 
 
-def _local_training(config: Config, federation: Federation, model: Autoencoder, tuned: Tunables) -> TrainClient:
+def _local_training(config: Config, window_length: int, model: Autoencoder, tuned: Tunables) -> TrainClient:
     optimizer = optimizers.client_optimizer(config.client_optimizer, tuned.learning_rate)
     settings: dict[str, Any] = {
-        "window_length": federation.window_length,
+        "window_length": window_length,
         "batch_size": config.batch_size,
         "local_epochs": config.local_epochs,
         "proximal_mu": tuned.proximal_mu,

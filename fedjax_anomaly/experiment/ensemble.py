@@ -205,7 +205,7 @@ class _Program:
 
         def validation_loss(after: FederatedState) -> jax.Array:
             cluster = assign(after, member.data)[member.validation_client]
-            return mean_loss(self.first, after.params, cluster, member.validation_windows)
+            return mean_loss(self.first.model, after.params, cluster, member.validation_windows)
 
         return run(algorithm, key_run, state, member.data, self.chunk_rounds, validation_loss)
 
@@ -221,11 +221,11 @@ class _Program:
             clusters = clustering.fixed(member.assignment, self.num_clusters)
         return build_algorithm(
             config,
-            first.federation,
             first.model,
             clusters,
             map_clients,
             member.tuned,
+            window_length=first.federation.window_length,
             max_windows=member.data.mask.shape[1],
             seed=member.seed,
         )

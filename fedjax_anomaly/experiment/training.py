@@ -25,6 +25,7 @@ from fedjax_anomaly.federated.algorithm import FederatedState, run
 from fedjax_anomaly.federated.host_clients import Cohorts, cohorts_ahead, run_cohorts
 from fedjax_anomaly.federated.parallel import everywhere, place, place_clients
 from fedjax_anomaly.federated.secure_sum import check_sums
+from fedjax_anomaly.models.autoencoder import Autoencoder
 from fedjax_anomaly.types import ClientData
 
 _VALIDATION_WINDOWS = 1024
@@ -183,7 +184,7 @@ def _validation_loss(experiment: Experiment) -> Callable[[FederatedState, Any], 
     windows, client = validation_sample(experiment)
 
     def loss(state: FederatedState, data: Any) -> jax.Array:
-        return mean_loss(experiment, state.params, experiment.assign(state, data)[client], jnp.asarray(windows))
+        return mean_loss(experiment.model, state.params, experiment.assign(state, data)[client], jnp.asarray(windows))
 
     return loss
 
@@ -195,9 +196,9 @@ def validation_sample(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
     return sample.series.reshape(len(sample.starts), length, -1), sample.client[sample.starts]
 
 
-def mean_loss(experiment: Experiment, params: Any, cluster: jax.Array, windows: jax.Array) -> jax.Array:
+def mean_loss(model: Autoencoder, params: Any, cluster: jax.Array, windows: jax.Array) -> jax.Array:
     """The mean loss of windows, each under the model of its cluster."""
-    losses = jax.lax.map(lambda model: experiment.model.loss(model, windows), params)
+    losses = jax.lax.map(lambda own: model.loss(own, windows), params)
     return jnp.mean(jnp.take_along_axis(losses, cluster[None], axis=0))
 
 

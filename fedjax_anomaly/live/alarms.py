@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,12 +20,18 @@ from fedjax_anomaly.live.drift import MEMORY, DriftMonitor
 from fedjax_anomaly.live.incidents import Incidents
 from fedjax_anomaly.live.interfaces import Sink
 from fedjax_anomaly.live.outputs import GrowingFile
+from fedjax_anomaly.live.recent import RecentRows
+from fedjax_anomaly.live.retraining import ProcessTrainer, Retrain, Retraining, WaitingTrainer
 from fedjax_anomaly.live.sinks import IncidentLines, PrometheusEndpoint
+from fedjax_anomaly.live.versions import Versions
 from fedjax_anomaly.live.watch import Discoveries, Recalibrate, Watch
 
 if TYPE_CHECKING:
     from fedjax_anomaly.config_live import LiveSettings
     from fedjax_anomaly.live.engine import Counts
+
+ROOM = 1024
+"""For streams, unless told otherwise."""
 
 _GAP_STEPS = 10.0
 _GAP_SECONDS = 60.0
@@ -94,20 +100,30 @@ def _budget_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
 
 
 def make_watch(
-    settings: "LiveSettings", bundle: Bundle, rule: AlarmRule, recalibrate: Recalibrate, files: list[GrowingFile]
+    settings: "LiveSettings",
+    versions: Versions,
+    bundle: Bundle,
+    rule: AlarmRule,
+    recalibrate: Recalibrate,
+    install: Callable[[Bundle], None],
+    files: list[GrowingFile],
+    retrain: Retrain | None,
 ) -> Watch:
     """What is made of scored events.
 
     Args:
       settings: all of them.
-      bundle: the trained detector.
+      versions: the models that there are.
+      bundle: the one in use.
       rule: of alarms.
       recalibrate: sets a stream's rule anew.
+      install: scores with another model from now on, and by its thresholds.
       files: gets those that are written to.
+      retrain: trains models while the detector waits; None trains in a process of its own.
 
     Raises:
       ImportError: when drift is to be looked for and `river` is not installed.
-      ValueError: when there are too few held-out scores for p-values.
+      ValueError: when there are too few held-out scores for p-values, or models cannot be exchanged.
     """
     incidents = Incidents(
         bundle.column_names,
@@ -120,20 +136,72 @@ def make_watch(
         calibration = [bundle.calibration_of(c, pvalue_scores_needed()) for c in range(bundle.num_clients)]
         p_values = [TailPValues(scores) for scores in calibration]
         discoveries = Discoveries(settings.false_discovery_rate, settings.false_discovery_period, p_values)
+    in_use = [bundle]
+
+    def replace(other: Bundle) -> None:
+        in_use[:] = [other]
+        install(other)
+
+    model: dict[str, Any] = {"model": versions.current, "renew": lambda: install(in_use[0])}
     if settings.on_drift == "ignore":
-        return Watch(incidents, discoveries=discoveries)
+        return Watch(incidents, discoveries=discoveries, **model)
     files.append(GrowingFile(Path(settings.output) / "drift.jsonl"))
     return Watch(
         incidents,
         discoveries=discoveries,
         drift=DriftMonitor(
-            lambda c: bundle.calibration_of(c, rule.scores_needed, rule.scope),
+            lambda c: in_use[0].calibration_of(c, rule.scores_needed, rule.scope),
             delta=settings.drift_delta,
             memory=max(MEMORY, rule.scores_needed),
         ),
         drift_lines=files[-1],
         recalibrate=recalibrate if settings.on_drift == "recalibrate" else None,
+        retraining=_retraining(settings, versions, bundle, replace, retrain),
         scores_needed=rule.scores_needed,
+        **model,
+    )
+
+
+def _retraining(
+    settings: "LiveSettings",
+    versions: Versions,
+    bundle: Bundle,
+    install: Callable[[Bundle], None],
+    retrain: Retrain | None,
+) -> Retraining | None:
+    if settings.on_drift != "retrain":
+        return None
+    if bundle.score != "mean":
+        raise ValueError(
+            f"on_drift=retrain is for runs with --score=mean: with --score={bundle.score} a score is compiled with "
+            "held-out rows of its model; take --on_drift=recalibrate."
+        )
+
+    def refuse(other: Bundle) -> None:
+        names, needed = (rule_of(settings, bundle), rule_of(settings, other)), alarm_rule(settings, other).scores_needed
+        if names[0] != names[1] or len(other.calibration_scores) < needed:
+            raise ValueError(
+                f"{len(other.calibration_scores)} held-out scores are too few for --alarm_rule={names[0]}; keep more "
+                "--retrain_rows."
+            )
+
+    folder = Path(settings.output) / "models"
+    return Retraining(
+        RecentRows(
+            folder / "recent_rows.bin",
+            num_features=bundle.encoders[0].layout.num_features,
+            num_rows=settings.retrain_rows,
+            max_streams=settings.max_streams or max(ROOM, bundle.num_clients),
+        ),
+        ProcessTrainer(settings.run, folder, settings.retrain_rounds)
+        if retrain is None
+        else WaitingTrainer(versions, retrain),
+        versions,
+        install,
+        share=settings.retrain_streams,
+        rows_since=settings.retrain_rows // 2,
+        interval_seconds=settings.retrain_interval_seconds,
+        refuse=refuse,
     )
 
 

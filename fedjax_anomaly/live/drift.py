@@ -20,7 +20,7 @@ MEMORY = 2048
 _STRETCH = 4.0
 _LAST_BLOCKS = 5
 
-OnDrift = Literal["ignore", "report", "recalibrate"]
+OnDrift = Literal["ignore", "report", "recalibrate", "retrain"]
 
 
 class Drift(NamedTuple):
@@ -70,7 +70,7 @@ class DriftMonitor:
         self,
         calibration_of: Callable[[int], Float[np.ndarray, " N"]],
         *,
-        delta: float = 0.002,
+        delta: float = 0.01,
         block: int = 32,
         memory: int = MEMORY,
     ) -> None:
@@ -139,6 +139,11 @@ class DriftMonitor:
             known.ranks.clear()
             known.blocks.clear()
             known.detector = self._new_detector()
+
+    def begin_anew(self) -> None:
+        """Forgets all streams, whose scores are those of another model from now on."""
+        self._references.clear()
+        self._streams.clear()
 
     def snapshot(self) -> tuple[list[str], dict[str, np.ndarray]]:
         """The state: the names of the streams, and arrays."""

@@ -110,6 +110,7 @@ class Engine:
             for sink in self._sinks:
                 everything.callback(sink.close)
             everything.callback(self._store.close)
+            everything.callback(self._watch.close)
             everything.callback(self._source.close)
 
     def _loop(self, stop_requested: Callable[[], bool]) -> None:
@@ -188,6 +189,8 @@ class Engine:
             decision.alarm.tolist(),
             decision.column_errors,
             [latency] * len(events.position),
+            events.row,
+            events.restart.tolist(),
             strict=True,
         )
         return list(map(ScoredEvent._make, columns))

@@ -61,6 +61,8 @@ class ScoredEvent(NamedTuple):
       alarm: True where the score exceeds the threshold.
       column_errors: Float[D], the error of each column of the row, before smoothing.
       latency_seconds: from when the source handed the event over to the decision.
+      row: Float[F], encoded.
+      restart: where the row does not continue the stream's row before it.
     """
 
     stream: str
@@ -72,6 +74,8 @@ class ScoredEvent(NamedTuple):
     alarm: bool
     column_errors: Float[np.ndarray, " D"]
     latency_seconds: float = 0.0
+    row: Float[np.ndarray, " F"] | None = None
+    restart: bool = False
 
 
 class Sink:
@@ -94,6 +98,9 @@ class Sink:
 
     def restore(self, state: Any) -> None:
         """Goes on from a snapshot."""
+
+    def model(self, trained_at: str) -> None:
+        """Takes notice of another model than before, and of when its training ended, ISO 8601."""
 
     def close(self) -> None:
         """Writes what is still held back."""

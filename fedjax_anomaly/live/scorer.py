@@ -64,18 +64,10 @@ class Scorer:
             num_features=layout.num_features,
             smoothing=bundle.smoothing,
         )
-        self._rule = rule
         self._cluster = np.asarray(bundle.cluster)
-        self._models = [
-            jax.device_put(jax.tree.map(lambda leaf, k=k: leaf[k], bundle.params))
-            for k in range(int(self._cluster.max()) + 1)
-        ]
         self._sizes = batch_sizes(max_batch)
         self._spare = max_streams  # The slot that padding writes to.
-        self._initial = [
-            self._detector.init(bundle.calibration_of(c, rule.scores_needed, rule.scope))
-            for c in range(bundle.num_clients)
-        ]
+        self._take(bundle, rule)
         self._states: StreamState = jax.tree.map(
             lambda leaf: jnp.zeros((max_streams + 1, *np.shape(leaf)), np.asarray(leaf).dtype), self._initial[0]
         )
@@ -89,6 +81,17 @@ class Scorer:
         self._place_rule = jax.jit(_place_rule, donate_argnums=0)
         self._opened = 0
         self._warm_up(layout.num_features)
+
+    def _take(self, bundle: Bundle, rule: AlarmRule) -> None:
+        """The models, and what a new stream of each client begins with."""
+        self._rule = rule
+        self._models = [
+            jax.device_put(jax.tree.map(lambda leaf, k=k: leaf[k], bundle.params))
+            for k in range(int(self._cluster.max()) + 1)
+        ]
+        scores = [bundle.calibration_of(c, rule.scores_needed, rule.scope) for c in range(bundle.num_clients)]
+        first = self._detector.init(scores[0])
+        self._initial = [first._replace(rule=jax.tree.map(np.asarray, rule.init(own))) for own in scores]
 
     def _warm_up(self, num_features: int) -> None:
         """Compiles every size and runs it once, on the spare slot."""
@@ -128,6 +131,22 @@ class Scorer:
             )
         self._states, decisions = self._step(model, self._states, slot, event)
         return decisions
+
+    def replace(self, bundle: Bundle, rule: AlarmRule, clients: Sequence[int]) -> None:
+        """Scores what comes from now on with other models; windows stay, and alarm rules are set from their scores.
+
+        Args:
+          bundle: a detector trained further: of the same shapes, clusters and score.
+          rule: of the same name and settings, for the scores of this one.
+          clients: the client of every stream that is open, by its slot.
+
+        Guarantees:
+          Batches under way keep their models, and nothing is compiled (test:
+          `tests/live/test_retraining.py::test_other_models_score_what_comes_after_them`).
+        """
+        self._take(bundle, rule)
+        for slot, client in enumerate(clients[: self._opened]):
+            self._states = self._place_rule(self._states, np.int32(slot), self._initial[client].rule)
 
     def recalibrate(self, slot: int, scores: np.ndarray) -> None:
         """Sets the alarm rule of an open stream anew, from other normal scores; its window stays."""

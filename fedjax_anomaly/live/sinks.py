@@ -81,9 +81,9 @@ class PrometheusEndpoint(Sink):
             buckets=_BUCKETS,
             registry=registry,
         )
-        trained = datetime.fromisoformat(trained_at).timestamp()
+        self._trained = datetime.fromisoformat(trained_at).timestamp()
         age = prometheus.Gauge("fedjax_anomaly_model_age_seconds", "Since the end of training.", registry=registry)
-        age.set_function(lambda: time.time() - trained)
+        age.set_function(lambda: time.time() - self._trained)
 
         class Rejected:
             def collect(self) -> list[CounterMetricFamily]:
@@ -128,6 +128,10 @@ class PrometheusEndpoint(Sink):
     def drift(self, drift: Drift) -> None:
         """Counts a change."""
         self._drifts.labels(drift.stream).inc()
+
+    def model(self, trained_at: str) -> None:
+        """Its age is from then on."""
+        self._trained = datetime.fromisoformat(trained_at).timestamp()
 
     def close(self) -> None:
         """Stops serving."""

@@ -9,30 +9,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedjax_anomaly.live.addresses import address_of
-from fedjax_anomaly.live.alarms import alarm_rule, make_sinks, make_watch
-from fedjax_anomaly.live.bundle import digest, read_bundle
+from fedjax_anomaly.live.alarms import ROOM, alarm_rule, make_sinks, make_watch
+from fedjax_anomaly.live.bundle import Bundle, digest
 from fedjax_anomaly.live.engine import Counts, Engine
 from fedjax_anomaly.live.events import Intake
 from fedjax_anomaly.live.interfaces import Sink, Source
 from fedjax_anomaly.live.outputs import DeadLetters, GrowingFile, ScoreLines
+from fedjax_anomaly.live.retraining import Retrain
 from fedjax_anomaly.live.scorer import Scorer
 from fedjax_anomaly.live.sources import FollowedFile, PipeSource
+from fedjax_anomaly.live.versions import Versions
 
 if TYPE_CHECKING:
     from fedjax_anomaly.config_live import LiveSettings
 
-_ROOM = 1024
 _OTLP = "otlp://"
 _STATE_VERSION = 2
 
 
-def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequence[Sink] = ()) -> Engine:
+def start(
+    settings: "LiveSettings",
+    source: Source | None = None,
+    sinks: Sequence[Sink] = (),
+    retrain: Retrain | None = None,
+) -> Engine:
     """Loads the detector, compiles it, and goes on where the last process on the same output folder stopped.
 
     Args:
       settings: all of them.
       source: of the caller's own; None opens the one that the settings name.
       sinks: of the caller's own, beside those that the settings ask for.
+      retrain: trains models for `on_drift=retrain` while the detector waits, such as `experiment.retraining.retrainer`
+        makes one; None trains in a process of its own.
 
     Returns:
       The engine, ready to `run`.
@@ -42,11 +50,12 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
       ValueError: for settings that do not fit the run, or a stored state of another detector.
       OSError: when a file cannot be read or written.
     """
-    bundle = read_bundle(settings.run)
-    max_streams = settings.max_streams or max(_ROOM, bundle.num_clients)
+    output = Path(settings.output)
+    versions = Versions(settings.run, output / "models")
+    bundle = versions.read(versions.current)
+    max_streams = settings.max_streams or max(ROOM, bundle.num_clients)
     rule = alarm_rule(settings, bundle)
     intake = Intake(bundle, max_streams=max_streams, max_future_seconds=settings.max_future_seconds)
-    output = Path(settings.output)
     files: list[GrowingFile] = []
     engines: list[Engine] = []
     with ExitStack() as undo:
@@ -59,8 +68,21 @@ def start(settings: "LiveSettings", source: Source | None = None, sinks: Sequenc
         if settings.write_scores != "none":
             files.append(GrowingFile(output / "scores.jsonl"))
             own_sinks.append(ScoreLines(files[-1], alarms_only=settings.write_scores == "alarms"))
+
+        def install(other: Bundle) -> None:
+            scorer.replace(other, alarm_rule(settings, other), intake.clients)
+            for sink in own_sinks:
+                sink.model(other.trained_at)
+
         watch = make_watch(
-            settings, bundle, rule, lambda stream, scores: scorer.recalibrate(intake.names.index(stream), scores), files
+            settings,
+            versions,
+            bundle,
+            rule,
+            lambda stream, scores: scorer.recalibrate(intake.names.index(stream), scores),
+            install,
+            files,
+            retrain,
         )
         own_sinks += make_sinks(
             settings, bundle, lambda: engines[0].counts if engines else Counts(), max_streams, files

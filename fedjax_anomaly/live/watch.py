@@ -12,6 +12,8 @@ from fedjax_anomaly.live.drift import Drift, DriftMonitor
 from fedjax_anomaly.live.incidents import Incident, Incidents
 from fedjax_anomaly.live.interfaces import ScoredEvent
 from fedjax_anomaly.live.outputs import GrowingFile
+from fedjax_anomaly.live.retraining import Retraining
+from fedjax_anomaly.live.versions import ORIGINAL
 
 Recalibrate = Callable[[str, np.ndarray], None]
 """(stream, scores) -> None: sets a stream's alarm rule anew."""
@@ -57,7 +59,10 @@ class Watch:
         drift: DriftMonitor | None = None,
         drift_lines: GrowingFile | None = None,
         recalibrate: Recalibrate | None = None,
+        retraining: Retraining | None = None,
         scores_needed: int = 1,
+        model: str = ORIGINAL,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         """Puts the parts together.
 
@@ -65,12 +70,16 @@ class Watch:
           incidents: joins alarms.
           discoveries: decides on alarms over all streams; None leaves them to each stream's rule.
           drift: notices changes; None looks for none.
-          drift_lines: gets a JSON line for each change, and for each new threshold.
-          recalibrate: sets a rule anew after a change; None only reports.
-          scores_needed: since a change, before that.
+          drift_lines: gets a JSON line for each change, and for each new threshold and model.
+          recalibrate: sets a rule anew after a change; None does not.
+          retraining: trains the models further after changes; None does not. Its models are set by itself.
+          scores_needed: since a change, before a rule is set anew.
+          model: the name of the one in use.
+          renew: sets all rules anew by the scores that came with this model; called where a stored state is of another.
         """
         self._incidents, self._discoveries, self._drift = incidents, discoveries, drift
         self._lines, self._recalibrate, self._scores_needed = drift_lines, recalibrate, scores_needed
+        self._retraining, self._model, self._renew = retraining, model, renew
 
     def judge(self, events: list[ScoredEvent]) -> list[ScoredEvent]:
         """The events with their final alarms."""
@@ -88,20 +97,33 @@ class Watch:
             for event in {event.stream: event for event in events}.values():
                 if self._drift.due(event.stream, self._scores_needed):
                     self._set_anew(event)
+        if self._retraining is not None and events:
+            for line in self._retraining.update(events, drifts):
+                self._write(line)
+                if line["what"] == "retrained":
+                    self._model = line["model"]
+                    self._drift.begin_anew()
         return incidents, drifts
 
     def open_incidents(self) -> list[Incident]:
         """Those that have begun and not ended."""
         return self._incidents.open()
 
+    def close(self) -> None:
+        """Gives up a training that is under way."""
+        if self._retraining is not None:
+            self._retraining.close()
+
     def snapshot(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The state, as JSON and as arrays."""
-        words: dict[str, Any] = {"incidents": self._incidents.snapshot()}
+        words: dict[str, Any] = {"incidents": self._incidents.snapshot(), "model": self._model}
         arrays: dict[str, np.ndarray] = {}
         if self._discoveries is not None:
             words["discoveries"] = self._discoveries.online.snapshot()
         if self._drift is not None:
             words["drift"], arrays = self._drift.snapshot()
+        if self._retraining is not None:
+            words["retraining"] = self._retraining.snapshot()
         return words, arrays
 
     def restore(self, words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -111,6 +133,14 @@ class Watch:
             self._discoveries.online.restore(words["discoveries"])
         if self._drift is not None and "drift" in words:
             self._drift.restore(words["drift"], arrays)
+        if self._retraining is not None and "retraining" in words:
+            self._retraining.restore(words["retraining"])
+        if words.get("model", ORIGINAL) != self._model:  # Another one was put into use since.
+            self._renew()
+            if self._drift is not None:
+                self._drift.begin_anew()
+            if self._retraining is not None:
+                self._retraining.forget_drift()
 
     def _set_anew(self, event: ScoredEvent) -> None:
         """Sets the rule of an event's stream from its scores since the change, where they are fit for it."""

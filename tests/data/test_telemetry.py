@@ -148,3 +148,28 @@ def test_fleets_of_any_size_work(num_services: int) -> None:
 def test_bad_arguments_are_named_with_their_bounds(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         telemetry.load(**({"seed": 0} | arguments))
+
+
+def test_slow_drift_changes_normal_rows_after_its_start_only() -> None:
+    """Against the same days without drift and faults: nothing before, then load grows by 1.5 in 30 days, and work."""
+    days = {"seed": 0, "num_services": 4, "train_days": 0.1, "test_days": 2.0}
+    no_faults = {"train_faults_per_service_day": 0.0, "test_faults_per_service_day": 0.0}
+    drift = telemetry.SlowDrift(0.5, load_growth=0.5, work_growth=0.3, creep_days=0.5, released=0.5, release_days=0.2)
+    plain, drifted = (telemetry.load(**days, **no_faults, drift=drift) for drift in (None, drift))
+    assert plain.train.numeric.tobytes() == drifted.train.numeric.tobytes()
+    assert set(drifted.test.attack.strings()) == {"normal"}
+    time = drifted.test.time
+    assert time is not None and drifted.test.source is not None
+    days_since = time / 86_400.0 - 0.5
+    rates = [column(d.test, "request_rate_per_second") for d in (plain, drifted)]
+    np.testing.assert_array_equal(rates[0][days_since < 0.0], rates[1][days_since < 0.0])
+    last = days_since > 1.3
+    assert (
+        abs(np.log(rates[1][last] / rates[0][last]).mean() / (np.log(1.5) * days_since[last].mean() / 30.0) - 1) < 0.3
+    )
+    # Half of the services get the release, and their callers wait for them.
+    cpu = [column(d.test, "cpu_utilization") for d in (plain, drifted)]
+    more = np.array([(cpu[1] / cpu[0])[last & (drifted.test.source.codes == s)].mean() for s in range(4)])
+    assert np.sum(np.abs(more - 1.3) < 0.1) == 2
+    with pytest.raises(ValueError, match="creep_days"):
+        telemetry.load(**days, drift=drift._replace(creep_days=0.0))

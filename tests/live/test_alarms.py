@@ -125,7 +125,7 @@ def test_a_changed_stream_gets_a_threshold_of_its_own_scores(tmp_path):
     given, file = [], GrowingFile(tmp_path / "drift.jsonl")
     watch = Watch(
         Incidents(["cpu"], gap_seconds=1.0),
-        drift=DriftMonitor(lambda client: calibration),
+        drift=DriftMonitor(lambda client: calibration, delta=0.002),
         drift_lines=file,
         recalibrate=lambda stream, scores: given.append((stream, scores)),
         scores_needed=500,
@@ -215,6 +215,9 @@ def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
         ({"spot_depth": 3}, "spot_depth"),
         ({"false_discovery_rate": 1.0}, "false_discovery_rate"),
         ({"false_discovery_rate": 0.1, "on_drift": "recalibrate"}, "false_discovery_rate"),
+        ({"false_discovery_rate": 0.1, "on_drift": "retrain"}, "false_discovery_rate"),
+        ({"retrain_rows": 1440}, "retrain_rows"),
+        ({"on_drift": "retrain", "retrain_streams": 0.0}, "retrain_streams"),
         ({"incident_alarms": 0}, "incident_alarms"),
         ({"prometheus": "9464"}, "prometheus"),
         ({"dashboard": "8050"}, "dashboard"),
