@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from live_day import simulate_day, train
+from live_day import simulate, train
 
 from fedjax_anomaly.data.table import Table
 
@@ -113,7 +113,7 @@ def browser(folder: Path) -> Iterator[Any]:
 
 def record(run: Path, folder: Path, num_frames: int) -> list[bytes]:
     """The frames, as PNG; the details of the leak come after `num_frames`."""
-    lines = minutes(simulate_day(SEED).table)
+    lines = minutes(simulate(SEED).table)
     streams, frames = lines[0].count("\n"), []
     (folder / "telemetry").symlink_to(run.absolute())  # The page shows the name of the run's folder.
     with detector(folder / "telemetry", folder) as (file, url), browser(folder) as page:

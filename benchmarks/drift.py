@@ -11,25 +11,23 @@ false. Replays are as fast as the detector, which waits for trainings: see `docs
 """
 
 import argparse
-import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from drift_figure import drift_figure
 from harness import add_arguments, markdown_table, write_results
-from live_day import DAYS_BEFORE, Fault, join, train
+from live_day import DAYS_BEFORE, Replay, Scenario, join, simulate, train
 
 from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.data import telemetry
-from fedjax_anomaly.data.microservices.labels import SPREAD
 from fedjax_anomaly.data.microservices.slow_drift import SlowDrift
-from fedjax_anomaly.data.table import NORMAL, Table
+from fedjax_anomaly.data.table import Table
 from fedjax_anomaly.experiment.retraining import retrainer
 from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.interfaces import Record, ScoredEvent, Sink
@@ -47,14 +45,6 @@ DRIFT = SlowDrift(start_days=DAYS_BEFORE + STABLE_DAYS, load_growth=0.15, work_g
 QUICK_DRIFT = DRIFT._replace(load_growth=4.0, work_growth=0.3, creep_days=0.5, release_days=0.5)
 DAY_SECONDS = 86_400.0
 PACE_SECONDS, QUIET_SECONDS = 0.005, 15.0
-
-
-class Month(NamedTuple):
-    """What is replayed: the rows, the streams' own faults, and the stream and time of every labelled row."""
-
-    table: Table
-    faults: list[Fault]
-    anomalous: set[tuple[str, float]]
 
 
 class Outcome(NamedTuple):
@@ -77,46 +67,8 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def simulate(seed: int, days: float, drift: SlowDrift | None) -> Month:
-    """The days of a fleet after all those that its run has seen."""
-    table = telemetry.load(
-        seed=seed,
-        train_days=DAYS_BEFORE,
-        test_days=days,
-        test_faults_per_service_day=FAULTS_PER_SERVICE_DAY,
-        drift=drift,
-    ).test
-    assert table.source is not None and table.time is not None
-    stream, kind, time = table.source.strings(), table.attack.strings(), table.time
-    runs = np.flatnonzero(np.r_[True, (stream[1:] != stream[:-1]) | (kind[1:] != kind[:-1]), True])
-    faults = [
-        Fault(stream[i], kind[i], float(time[i]), float(time[j - 1]) + telemetry.SAMPLING_SECONDS)
-        for i, j in itertools.pairwise(runs.tolist())
-        if kind[i] not in (NORMAL, SPREAD)
-    ]
-    anomalous = np.flatnonzero(kind != NORMAL)
-    return Month(table, faults, set(zip(stream[anomalous].tolist(), time[anomalous].tolist(), strict=True)))
-
-
-class _Replay:
-    """Rows as a source, all streams minute by minute."""
-
-    def __init__(self, table: Table) -> None:
-        self._records = self._make(table)
-
-    def _make(self, table: Table) -> Iterator[Record]:
-        assert table.source is not None and table.time is not None
-        for position, row in enumerate(np.argsort(table.time, kind="stable")):
-            values = dict(zip(table.numeric_names, table.numeric[row].tolist(), strict=True))
-            stream = table.source.names[table.source.codes[row]]
-            yield Record(position, "", {"stream": stream, "time": float(table.time[row]), **values})
-
-    def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
-        """The next events."""
-        return list(itertools.islice(self._records, most)) or None
-
-    def close(self) -> None:
-        """Nothing is open."""
+def _month(seed: int, days: float, drift: SlowDrift | None) -> Scenario:
+    return simulate(seed, days, test_faults_per_service_day=FAULTS_PER_SERVICE_DAY, drift=drift)
 
 
 class _KeepAlarms(Sink):
@@ -127,7 +79,7 @@ class _KeepAlarms(Sink):
         self.alarms += [event._replace(row=None) for event in events if event.alarm]
 
 
-def replay(run: Path, month: Month, way: str, rows_seen: list[Recent] | None = None) -> Outcome:
+def replay(run: Path, month: Scenario, way: str, rows_seen: list[Recent] | None = None) -> Outcome:
     """The month through the live detector, and what came of it; `rows_seen` gets what trainings were given."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -146,14 +98,14 @@ def replay(run: Path, month: Month, way: str, rows_seen: list[Recent] | None = N
                 rows_seen.append(recent)
             return train_further(bundle, recent)
 
-        counts = start(settings, source=_Replay(month.table), sinks=[keep], retrain=retrain).run()
+        counts = start(settings, source=Replay(month.table), sinks=[keep], retrain=retrain).run()
         lines = [json.loads(line) for line in (Path(folder) / "drift.jsonl").read_text().splitlines()]
     if counts.scored != len(month.table):
         raise RuntimeError(f"{counts.scored} of {len(month.table)} events were scored: {counts.as_json()}.")
     return judge(month, keep.alarms, lines, time.perf_counter() - begin)
 
 
-def judge(month: Month, alarms: Sequence[ScoredEvent], lines: Sequence[dict[str, Any]], seconds: float) -> Outcome:
+def judge(month: Scenario, alarms: Sequence[ScoredEvent], lines: Sequence[dict[str, Any]], seconds: float) -> Outcome:
     """Compares alarms and the incidents that they make with the labels of a month."""
     assert month.table.source is not None and month.table.time is not None
     first = float(month.table.time.min())
@@ -184,7 +136,7 @@ def _day(seconds: float, first: float) -> float:
     return (seconds - first) / DAY_SECONDS
 
 
-class _Paced(_Replay):
+class _Paced(Replay):
     """One event at a time, first in quiet and then while a process trains."""
 
     def __init__(self, table: Table, trainer: ProcessTrainer, request: Request) -> None:
@@ -217,7 +169,7 @@ class _Latencies(Sink):
         self.milliseconds[self._source.training] += [1e3 * event.latency_seconds for event in events]
 
 
-def latency_beside_training(run: Path, month: Month, recent: Recent) -> list[dict[str, Any]]:
+def latency_beside_training(run: Path, month: Scenario, recent: Recent) -> list[dict[str, Any]]:
     """How long an event takes, one every 5 ms, alone and while another process of the same machine trains."""
     with tempfile.TemporaryDirectory() as folder:
         settings = LiveSettings(run=str(run), output_dir=folder, write_scores="none", max_streams=32)
@@ -296,8 +248,8 @@ def main() -> None:
     outcomes: dict[str, list[Outcome]] = {way: [] for way in ("no drift", *WAYS)}
     for seed in seeds:
         run = train(seed, folder, quick)
-        outcomes["no drift"].append(replay(run, simulate(seed, days, None), "report"))
-        month = simulate(seed, days, QUICK_DRIFT if quick else DRIFT)
+        outcomes["no drift"].append(replay(run, _month(seed, days, None), "report"))
+        month = _month(seed, days, QUICK_DRIFT if quick else DRIFT)
         for way in WAYS:
             outcomes[way].append(replay(run, month, way, rows_seen))
     rows = []

@@ -75,7 +75,7 @@ class Fault(NamedTuple):
     end: float
 
 
-class Day(NamedTuple):
+class Scenario(NamedTuple):
     """What is replayed, and what it is judged by.
 
     Attributes:
@@ -126,22 +126,22 @@ class Judgement(NamedTuple):
         return [kind for kind, delay in zip(self.kinds, self.delays, strict=True) if delay == np.inf]
 
 
-def simulate_day(seed: int) -> Day:
-    """A day of the fleet of this seed after all the days that its run has seen."""
-    table = telemetry.load(seed=seed, train_days=DAYS_BEFORE, test_days=1.0).test
+def simulate(seed: int, days: float = 1.0, **changes: Any) -> Scenario:
+    """The days of the fleet of this seed after all those that its run has seen; changes are `telemetry.load`'s."""
+    table = telemetry.load(seed=seed, train_days=DAYS_BEFORE, test_days=days, **changes).test
     assert table.source is not None and table.time is not None
-    source, time = table.source, table.time.tolist()
-    stream = [source.names[code] for code in source.codes]
-    kind = [table.attack.names[code] for code in table.attack.codes]
-    faults = []
-    for (name, what), run in itertools.groupby(range(len(table)), lambda i: (stream[i], kind[i])):
-        rows = list(run)
-        if what not in (NORMAL, SPREAD):
-            faults.append(Fault(name, what, time[rows[0]], time[rows[-1]] + telemetry.SAMPLING_SECONDS))
-    return Day(table, faults, {(stream[i], time[i]) for i in range(len(table)) if kind[i] != NORMAL})
+    stream, kind, time = table.source.strings(), table.attack.strings(), table.time
+    runs = np.flatnonzero(np.r_[True, (stream[1:] != stream[:-1]) | (kind[1:] != kind[:-1]), True])
+    faults = [
+        Fault(stream[i], kind[i], float(time[i]), float(time[j - 1]) + telemetry.SAMPLING_SECONDS)
+        for i, j in itertools.pairwise(runs.tolist())
+        if kind[i] not in (NORMAL, SPREAD)
+    ]
+    anomalous = np.flatnonzero(kind != NORMAL)
+    return Scenario(table, faults, set(zip(stream[anomalous].tolist(), time[anomalous].tolist(), strict=True)))
 
 
-def judge(day: Day, alarms: Sequence[tuple[str, float]], incidents: Sequence["Told"]) -> Judgement:
+def judge(day: Scenario, alarms: Sequence[tuple[str, float]], incidents: Sequence["Told"]) -> Judgement:
     """Compares alarms and incidents with a day's labels.
 
     Args:
@@ -188,8 +188,8 @@ def join(events: Sequence[ScoredEvent], least_alarms: int) -> list[Told]:
     return list(told.values())
 
 
-class _Replay:
-    """A day's rows as a source, all streams minute by minute."""
+class Replay:
+    """Rows as a source, all streams minute by minute."""
 
     def __init__(self, table: Table) -> None:
         self._records = self._make(table)
@@ -202,10 +202,11 @@ class _Replay:
             yield Record(position, "", {"stream": stream, "time": float(table.time[row]), **values})
 
     def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
+        """The next events."""
         return list(itertools.islice(self._records, most)) or None
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 class _Keep(Sink):
@@ -216,12 +217,12 @@ class _Keep(Sink):
         self.events += events
 
 
-def replay(run: Path, day: Day, rule: dict[str, Any]) -> list[ScoredEvent]:
+def replay(run: Path, day: Scenario, rule: dict[str, Any]) -> list[ScoredEvent]:
     """Every event of the day after the live detector with this alarm rule."""
     with tempfile.TemporaryDirectory() as folder:
         settings = LiveSettings(run=str(run), output_dir=folder, write_scores="none", max_streams=32, **rule)
         keep = _Keep()
-        counts = start(settings, source=_Replay(day.table), sinks=[keep]).run()
+        counts = start(settings, source=Replay(day.table), sinks=[keep]).run()
     if counts.scored != len(day.table):
         raise RuntimeError(f"{counts.scored} of {len(day.table)} events were scored: {counts.as_json()}.")
     return keep.events
@@ -243,7 +244,7 @@ def judge_days(runs: dict[int, Path], rules: Sequence[dict[str, Any]]) -> tuple[
     found: dict[Setting, list[Judgement]] = {}
     missed: list[Any] = []
     for seed, run in runs.items():
-        day = simulate_day(seed)
+        day = simulate(seed)
         scored = replay(run, day, {})
         for rule in rules:
             moves = rule.get("alarm_rule") == "spot" or "false_discovery_rate" in rule

@@ -2,7 +2,7 @@
 
 import live_day
 import numpy as np
-from live_day import Day, Fault
+from live_day import Fault, Scenario
 
 from fedjax_anomaly.data.table import Categorical, Table
 from fedjax_anomaly.live.interfaces import ScoredEvent
@@ -20,7 +20,7 @@ def test_a_day_made_by_hand_is_judged_as_by_hand():
     labelled = minutes("a", *range(100, 110)) + minutes("b", *range(200, 210), 500, 501)
     normal = Categorical(np.zeros(2 * DAY_MINUTES, np.int32), ("normal",))
     numeric = np.zeros((2 * DAY_MINUTES, 1), np.float32)
-    day = Day(Table(numeric, ("x",), (), (), normal, source=normal), faults, set(labelled))
+    day = Scenario(Table(numeric, ("x",), (), (), normal, source=normal), faults, set(labelled))
     alarms = minutes("a", 20, 101, 102, 105, 900) + minutes("b", 105, 106, 500, 501, 800, 801)
 
     def judged(least_alarms):

@@ -147,6 +147,12 @@ def test_only_requests_that_name_this_machine_are_answered_and_only_get(fed):
     assert [status("localhost", path=path) for path in paths] == [400, 400, 400, 404, 404]
 
 
+def test_another_model_is_shown_with_its_own_age(fed):
+    assert fed.state()["trained_at"] == "2026-01-01T00:00:00+00:00"
+    fed.dashboard.model("2026-02-01T00:00:00+00:00")
+    assert fed.state()["trained_at"] == "2026-02-01T00:00:00+00:00"
+
+
 def test_a_taken_port_is_told_in_one_line_and_a_closed_dashboard_frees_its_own(fed):
     with pytest.raises(OSError, match=rf"^dashboard=127.0.0.1:{fed.port} cannot be opened: .*; give another"):
         Fed(fed.port)

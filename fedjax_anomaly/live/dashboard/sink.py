@@ -103,6 +103,10 @@ class Dashboard(Sink):
         """Takes a change."""
         self._board.drift(drift)
 
+    def model(self, trained_at: str) -> None:
+        """Its age is from then on."""
+        self._about = self._about | {"trained_at": trained_at}
+
     def close(self) -> None:
         """Stops serving; pages that are open keep what they show and say that the connection is lost."""
         self._server.close()
