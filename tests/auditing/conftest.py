@@ -1,5 +1,5 @@
 """The small fleet of `tests/experiment`, for audits."""
 
-from tests.experiment.conftest import small_dataset
+from tests.experiment.conftest import small_dataset, undrawn_figures
 
-__all__ = ["small_dataset"]
+__all__ = ["small_dataset", "undrawn_figures"]

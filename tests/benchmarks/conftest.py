@@ -3,6 +3,6 @@
 import sys
 from pathlib import Path
 
-from tests.experiment.conftest import small_dataset  # noqa: F401
+from tests.experiment.conftest import small_dataset, undrawn_figures  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

@@ -1,12 +1,15 @@
 """A fleet small enough to train in seconds."""
 
+import base64
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from fedjax_anomaly.config import Config
 from fedjax_anomaly.data.table import Categorical, Dataset, Table
+from fedjax_anomaly.reporting.atomic import write_atomically
 
 SERVICES = ("api", "cache", "db", "queue")
 
@@ -22,6 +25,18 @@ SMALL = Config(
     learning_rate=0.05,
     num_clusters="auto",
 )
+
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn_figures() -> Iterator[None]:
+    """Figures are made and not drawn, which takes longer than the rounds; `test_run.py` and the figures' tests draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedjax_anomaly.reporting.figures.save", lambda figure, path: write_atomically(path, _PIXEL))
+        yield
 
 
 def _table(seed: int, num_rows: int, anomalous: slice) -> Table:

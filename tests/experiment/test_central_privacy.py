@@ -76,10 +76,10 @@ def test_the_ledger_of_an_adaptive_run_has_both_mechanisms(small_dataset):
 
 
 def test_the_ledger_of_a_correlated_run_has_its_sensitivity_and_turns(small_dataset):
-    target = dataclasses.replace(CORRELATED, dp_noise_multiplier=0.0, dp_epsilon=6.0)
+    target = dataclasses.replace(CORRELATED, dp_noise_multiplier=0.0, dp_epsilon=2.0)
     ledger = statement(build(target, small_dataset), 4)
     (mechanism,) = ledger["mechanisms"]
-    assert ledger["epsilon"] == pytest.approx(6.0, abs=0.01)
+    assert ledger["epsilon"] == pytest.approx(2.0, abs=0.01)
     assert ledger["accountant"] == "PLD, the place of one client emptied"
     assert (mechanism["sums"], mechanism["participations"], mechanism["bands"]) == (4, 2, 2)
     assert mechanism["sampling_rate"] is None

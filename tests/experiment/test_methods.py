@@ -1,6 +1,7 @@
 """The same run by every method: rounds of a federation, rounds without one, and classical baselines."""
 
 import dataclasses
+import functools
 from typing import get_args
 
 import jax
@@ -11,8 +12,9 @@ from fedjax_anomaly.baselines.centralized import pooled
 from fedjax_anomaly.baselines.classical import SAW_ATTACK_LABELS, ClassicalMethod
 from fedjax_anomaly.config import TRAINED_IN_ROUNDS, Config, Method
 from fedjax_anomaly.experiment import build, run_experiment
+from fedjax_anomaly.experiment.run import Outcome
 from fedjax_anomaly.experiment.training import train
-from tests.experiment.conftest import dense
+from tests.experiment.conftest import SMALL, dense
 from tests.fleet import client_data
 
 BYTES_OF_RAW_DATA = 4 * 4 * (400 - 3) * 3
@@ -27,9 +29,21 @@ def test_every_method_has_its_code():
     assert set(get_args(Method)) == set(TRAINED_IN_ROUNDS) | set(get_args(ClassicalMethod))
 
 
+@pytest.fixture(scope="module")
+def run_of(small_dataset, tmp_path_factory):
+    """The run by a method, carried out once; of the models the one that compiles faster."""
+
+    @functools.cache
+    def run(method: str) -> Outcome:
+        folder = tmp_path_factory.mktemp(method) / "run"
+        return run_experiment(of(dense(SMALL), method, output_dir=str(folder)), small_dataset)
+
+    return run
+
+
 @pytest.mark.parametrize("method", get_args(Method))
-def test_every_method_detects_on_the_same_rows_and_says_what_it_saw(small_dataset, small_config, method):
-    outcome = run_experiment(of(small_config, method), small_dataset)
+def test_every_method_detects_on_the_same_rows_and_says_what_it_saw(run_of, method):
+    outcome = run_of(method)
     result = outcome.result
     assert result["test"]["auroc"] > 0.5
     assert result["dataset"]["test_rows"] == 4 * 200
@@ -43,14 +57,8 @@ def test_every_method_detects_on_the_same_rows_and_says_what_it_saw(small_datase
     assert (outcome.output_dir / "report.html").exists()
 
 
-def test_a_centralized_method_sends_the_data_and_a_local_one_nothing_but_the_encoding(small_dataset, small_config):
-    costs = {
-        method: run_experiment(
-            of(dense(small_config), method, num_rounds=1, output_dir=f"{small_config.output_dir}-{method}"),
-            small_dataset,
-        ).result["communication"]
-        for method in ("centralized", "pca", "local_only")
-    }
+def test_a_centralized_method_sends_the_data_and_a_local_one_nothing_but_the_encoding(run_of):
+    costs = {method: run_of(method).result["communication"] for method in ("centralized", "pca", "local_only")}
     assert costs["centralized"]["total_bytes"] == costs["pca"]["total_bytes"] == BYTES_OF_RAW_DATA
     # Four clients, each a count, three totals and three sums of squares of 8 bytes.
     assert costs["local_only"]["total_bytes"] == 4 * 8 * 7
@@ -58,7 +66,7 @@ def test_a_centralized_method_sends_the_data_and_a_local_one_nothing_but_the_enc
 
 
 def test_a_client_alone_does_not_depend_on_the_others(small_dataset, small_config):
-    config = of(small_config, "local_only", num_rounds=2)
+    config = of(dense(small_config), "local_only", num_rounds=2)
     experiment = build(config, small_dataset)
     series = np.array(experiment.train.series)
     series[1:] *= 2.0
@@ -86,8 +94,8 @@ def test_pooling_keeps_every_window_and_joins_none():
     np.testing.assert_array_equal(windows(one), windows(data))
 
 
-def test_a_plain_autoencoder_is_trained_by_the_same_rounds(small_dataset, small_config):
-    result = run_experiment(of(small_config, "federated", model="dense_autoencoder"), small_dataset).result
+def test_a_plain_autoencoder_is_trained_by_the_same_rounds(run_of):
+    result = run_of("federated").result
     assert result["method"]["model"] == "dense_autoencoder"
     assert result["test"]["auroc"] > 0.9
 

@@ -9,9 +9,11 @@ from fedjax_anomaly.config import Config
 from fedjax_anomaly.experiment import build, run_experiment
 from fedjax_anomaly.experiment.outcome import calibrate, convergence_round, score_test_rows
 from fedjax_anomaly.live.bundle import read_bundle
+from fedjax_anomaly.reporting import figures
+from fedjax_anomaly.reporting.figures import style
 from fedjax_anomaly.reporting.logbook import read_metrics
 from tests import fleet
-from tests.experiment.conftest import SMALL
+from tests.experiment.conftest import SMALL, dense
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,9 @@ def outcome(small_dataset, tmp_path_factory):
         SMALL, num_rounds=12, rounds_per_report=6, output_dir=str(tmp_path_factory.mktemp("run") / "out")
     )
     announced: list[str] = []
-    return run_experiment(config, small_dataset, announce=announced.extend), announced
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", style.save)
+        return run_experiment(config, small_dataset, announce=announced.extend), announced
 
 
 def test_the_result_has_every_key_of_the_format(outcome):
@@ -100,8 +104,8 @@ def test_the_announcement_says_what_will_run(outcome):
 
 def test_a_private_run_states_its_guarantee(small_dataset, private_config):
     announced: list[str] = []
-    result = run_experiment(private_config, small_dataset, announce=announced.extend).result
-    privacy = result["privacy"]
+    outcome = run_experiment(private_config, small_dataset, announce=announced.extend)
+    privacy = outcome.result["privacy"]
     assert {"unit", "epsilon", "delta", "noise_multiplier", "clip_norm", "sampling", "accountant", "trust"} <= set(
         privacy
     )
@@ -110,14 +114,20 @@ def test_a_private_run_states_its_guarantee(small_dataset, private_config):
     assert 0.0 < privacy["epsilon"] < 100.0
     assert any("unit one client with everything that it holds" in line for line in announced)
     assert any("times the clip norm" in line for line in announced)
+    assert json.loads((outcome.output_dir / "privacy.json").read_text()) == privacy
+    assert privacy["delta"] == 1e-3
+    assert privacy["epsilon"] <= privacy["epsilon_rdp"]
+    (mechanism,) = privacy["mechanisms"]
+    assert (mechanism["sums"], mechanism["sampling_rate"]) == (4, 0.75)
+    assert "with each of 4 clients with probability 0.75" in mechanism["in_words"]
 
 
 def test_a_calibrated_run_spends_what_it_was_given(small_dataset, small_config):
-    config = dataclasses.replace(small_config, dp_unit="client", dp_epsilon=8.0)
+    config = dataclasses.replace(small_config, dp_unit="client", dp_epsilon=1.0)
     experiment = build(config, small_dataset)
     assert experiment.privacy.release.sampling == "full"
     spent = experiment.privacy.release.epsilon(experiment.privacy.noise_multiplier, config.dp_delta)
-    assert 7.9 < spent <= 8.0
+    assert 0.99 < spent <= 1.0
 
 
 DENSE = {"model": "dense_autoencoder"}
@@ -143,7 +153,7 @@ def test_other_settings_run_to_the_end(small_dataset, small_config, settings):
 @pytest.mark.usefixtures("optax_promotion")
 def test_rows_without_order_are_trained_by_their_feature_groups(small_dataset, small_config):
     data = dataclasses.replace(small_dataset, row_order="none", feature_groups=(("requests",), ("latency", "errors")))
-    config = dataclasses.replace(small_config, window_length=0, client_optimizer="adam", partition="iid")
+    config = dataclasses.replace(dense(small_config), window_length=0, client_optimizer="adam", partition="iid")
     outcome = run_experiment(config, data)
     assert outcome.result["dataset"]["window_length"] == 1
     assert not (outcome.output_dir / "figures" / "stretch.png").exists()
@@ -172,8 +182,8 @@ def test_resuming_where_there_is_no_run_is_refused(small_dataset, small_config):
 
 
 def test_an_interrupted_run_resumes_to_the_same_result(small_dataset, small_config, tmp_path):
-    whole = run_experiment(small_config, small_dataset)
-    parted = dataclasses.replace(small_config, output_dir=str(tmp_path / "parted"))
+    whole = run_experiment(dense(small_config), small_dataset)
+    parted = dataclasses.replace(dense(small_config), output_dir=str(tmp_path / "parted"))
     stopped = run_experiment(parted, small_dataset, stop_requested=lambda: True)
     assert stopped.result is None
     resumed = run_experiment(dataclasses.replace(parted, resume=True), small_dataset)
@@ -222,7 +232,7 @@ def test_smoothing_sees_rows_of_the_past_only(small_dataset, small_config):
 
 
 def test_no_number_of_clients_takes_one_per_source(small_dataset, small_config):
-    outcome = run_experiment(dataclasses.replace(small_config, num_clients=0, num_rounds=1), small_dataset)
+    outcome = run_experiment(dataclasses.replace(dense(small_config), num_clients=0, num_rounds=1), small_dataset)
     assert outcome.result["dataset"]["num_clients"] == 4
     assert Config.from_json((outcome.output_dir / "config.json").read_text()).num_clients == 4
 

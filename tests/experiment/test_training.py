@@ -9,6 +9,7 @@ import pytest
 from fedjax_anomaly.command import stop_on_signals
 from fedjax_anomaly.experiment import Diverged, build, train
 from fedjax_anomaly.experiment.checkpoints import Checkpoints
+from tests.experiment.conftest import dense
 
 
 def assert_identical(left, right):
@@ -39,7 +40,7 @@ def test_a_resumed_run_is_bit_identical(small_dataset, private_config, tmp_path)
 
 
 def test_a_rest_shorter_than_a_chunk_is_not_run_over_and_one_call_is_traced(small_dataset, small_config, tmp_path):
-    config = dataclasses.replace(small_config, num_rounds=3, profile=str(tmp_path / "trace"))
+    config = dataclasses.replace(dense(small_config), num_rounds=3, profile=str(tmp_path / "trace"))
     experiment = build(config, small_dataset)
     records = []
     trained = train(experiment, report=lambda p: records.extend(p.records))
@@ -61,10 +62,10 @@ def test_the_loss_falls_and_every_round_is_reported(small_dataset, small_config)
 
 
 def test_a_loss_gone_to_nan_stops_the_run_and_keeps_the_last_good_checkpoint(small_dataset, small_config, tmp_path):
-    experiment = build(dataclasses.replace(small_config, num_rounds=2), small_dataset)
+    experiment = build(dataclasses.replace(dense(small_config), num_rounds=2), small_dataset)
     kept = tmp_path / "checkpoints"
     train(experiment, checkpoint_dir=kept)
-    wild = build(dataclasses.replace(small_config, client_optimizer="sgd", learning_rate=1e30), small_dataset)
+    wild = build(dataclasses.replace(dense(small_config), client_optimizer="sgd", learning_rate=1e30), small_dataset)
     message = r"not finite in round 3 .*smaller --learning_rate.* last good checkpoint, after round 2, is kept"
     momentum = dataclasses.replace(experiment, algorithm=wild.algorithm, config=wild.config)
     with pytest.raises(Diverged, match=message):
@@ -75,7 +76,7 @@ def test_a_loss_gone_to_nan_stops_the_run_and_keeps_the_last_good_checkpoint(sma
 
 def test_resuming_from_nothing_is_refused(small_dataset, small_config, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*start without --resume"):
-        train(build(small_config, small_dataset), checkpoint_dir=tmp_path / "none", resume=True)
+        train(build(dense(small_config), small_dataset), checkpoint_dir=tmp_path / "none", resume=True)
 
 
 def test_nothing_compiles_after_the_first_chunk(small_dataset, small_config):
@@ -87,7 +88,7 @@ def test_nothing_compiles_after_the_first_chunk(small_dataset, small_config):
 
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
-        experiment = build(dataclasses.replace(small_config, num_rounds=8), small_dataset)
+        experiment = build(dataclasses.replace(dense(small_config), num_rounds=8), small_dataset)
         train(experiment, report=lambda progress: compiled_after.append(counter["count"]))
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
@@ -116,9 +117,7 @@ def test_the_first_signal_asks_to_stop_and_the_second_acts_as_usual():
 
 
 def test_clients_on_the_host_end_at_the_same_bits_also_after_a_stop(small_dataset, small_config, tmp_path):
-    config = dataclasses.replace(
-        small_config, model="dense_autoencoder", num_clusters="1", clients_per_round=2, num_rounds=3
-    )
+    config = dataclasses.replace(dense(small_config), num_clusters="1", clients_per_round=2, num_rounds=3)
     experiment = build(config, small_dataset)
     resident = train(experiment)
     on_host = dataclasses.replace(experiment, config=dataclasses.replace(config, client_data="host"))

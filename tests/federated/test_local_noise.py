@@ -68,9 +68,10 @@ def test_the_round_sums_noisy_updates_over_a_public_constant():
         sample_cohort=federated.fixed_size_cohort(6, 5),
     )
     start = algorithm.init(jax.random.key(0), data)
+    run = jax.jit(lambda key: federated.run(algorithm, key, start, data, 3))
     moved = []
     for key in range(40):
-        state, _ = federated.run(algorithm, jax.random.key(key), start, data, 3)
+        state, _ = run(jax.random.key(key))
         moved += [np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (state.params, start.params)), strict=True)]
     drawn = np.concatenate(moved)
     # Fifteen shares of deviation 2, over 4.
