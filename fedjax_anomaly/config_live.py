@@ -9,7 +9,7 @@ from fedjax_anomaly.config_option import option
 from fedjax_anomaly.detection.false_discoveries import PERIOD
 from fedjax_anomaly.live.addresses import address_of
 from fedjax_anomaly.live.drift import OnDrift
-from fedjax_anomaly.live.otlp_sums import SumsAs
+from fedjax_anomaly.live.otlp.sums import SumsAs
 from fedjax_anomaly.live.sources import Format
 
 

@@ -129,7 +129,7 @@ def _close(files: Sequence[GrowingFile]) -> None:
 
 
 def _otlp_source(settings: "LiveSettings", columns: Sequence[str]) -> Source:
-    from fedjax_anomaly.live.otlp import OtlpSource  # Not needed by other sources.
+    from fedjax_anomaly.live.otlp.receiver import OtlpSource  # Not needed by other sources.
 
     host, port = address_of("source", settings.source, usual_port=4318, scheme=_OTLP)
     stream, attributes = (

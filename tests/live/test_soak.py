@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.live.bundle import Bundle, write_bundle
-from fedjax_anomaly.live.otlp import OtlpSource
+from fedjax_anomaly.live.otlp.receiver import OtlpSource
 from fedjax_anomaly.live.start import start
 
 SOAK_SECONDS = 600.0

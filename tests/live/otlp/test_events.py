@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from fedjax_anomaly.live.otlp_events import EventBuffer, Full
-from fedjax_anomaly.live.otlp_points import Point, TooLarge
+from fedjax_anomaly.live.otlp.events import EventBuffer, Full
+from fedjax_anomaly.live.otlp.points import Point, TooLarge
 
 COLUMNS = ("cpu", "latency")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedjax_anomaly.live.interfaces import Record
-from fedjax_anomaly.live.otlp_points import Point, TooLarge, same
+from fedjax_anomaly.live.otlp.points import Point, TooLarge, same
 
 _REMEMBERED_STREAMS = 1 << 16
 
@@ -34,7 +34,7 @@ class EventBuffer:
 
     Guarantees:
       Every accepted point of a column comes out once, however requests divide and interleave events (test:
-      `tests/live/test_otlp_events.py::test_events_do_not_depend_on_how_requests_divide_them`), and no more than
+      `tests/live/otlp/test_events.py::test_events_do_not_depend_on_how_requests_divide_them`), and no more than
       `most_events` are held (test: `...::test_a_request_is_taken_in_whole_or_not_at_all`).
     """
 

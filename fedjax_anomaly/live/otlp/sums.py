@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from typing import Literal, NamedTuple
 
-from fedjax_anomaly.live.otlp_points import Point
+from fedjax_anomaly.live.otlp.points import Point
 
 SumsAs = Literal["delta", "rate", "cumulative"]
 
@@ -45,8 +45,9 @@ class Sums:
     changes already. A rate is a change divided by the seconds that it is of.
 
     Guarantees:
-      Changes and rates are those of a derivation by hand (test: `tests/live/test_otlp_sums.py`), and changes those of
-      the SDK's own delta temporality (test: `tests/live/test_otlp.py::test_changes_are_those_of_the_sdks_own_deltas`).
+      Changes and rates are those of a derivation by hand (test: `tests/live/otlp/test_sums.py`), and changes those of
+      the SDK's own delta temporality (test:
+      `tests/live/otlp/test_receiver.py::test_changes_are_those_of_the_sdks_own_deltas`).
 
     References:
       OpenTelemetry Metrics Data Model, sections "Sums" and "Resets and Gaps".

@@ -137,7 +137,7 @@ def points_of(
 ) -> Points:
     """The numbers of a request.
 
-    All are as sent; see `otlp_sums` for what becomes of those that have a `counter`. Histograms, exponential ones too,
+    All are as sent; see `otlp.sums` for what becomes of those that have a `counter`. Histograms, exponential ones too,
     and summaries give two columns, NAME.sum and NAME.count; their buckets and quantiles are not used. A point flagged
     as without a recorded value, and a histogram's missing sum, are left out. A resource's own attributes are columns
     too, under their names, for categorical columns that are the same for all of a resource's points.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedjax_anomaly.live.http_server import BoundedServer
 from fedjax_anomaly.live.interfaces import Record
-from fedjax_anomaly.live.otlp_events import EventBuffer, Full
-from fedjax_anomaly.live.otlp_points import (
+from fedjax_anomaly.live.otlp.events import EventBuffer, Full
+from fedjax_anomaly.live.otlp.points import (
     JSON,
     PROTOBUF,
     Malformed,
@@ -20,7 +20,7 @@ from fedjax_anomaly.live.otlp_points import (
     status,
     unzipped,
 )
-from fedjax_anomaly.live.otlp_sums import Sums, SumsAs
+from fedjax_anomaly.live.otlp.sums import Sums, SumsAs
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -47,8 +47,8 @@ class OtlpSource:
 
     Guarantees:
       What the OpenTelemetry SDK exports comes out as whole events, and what does not fit is sent again by it (tests:
-      `tests/live/test_otlp.py::test_the_sdk_exports_whole_events`,
-      `tests/live/test_otlp.py::test_a_full_buffer_makes_the_sdk_wait_and_loses_nothing`).
+      `tests/live/otlp/test_receiver.py::test_the_sdk_exports_whole_events`,
+      `tests/live/otlp/test_receiver.py::test_a_full_buffer_makes_the_sdk_wait_and_loses_nothing`).
 
     References:
       OpenTelemetry Protocol Specification 1.x, section "OTLP/HTTP".

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from fedjax_anomaly.live.otlp_points import Counter, Point
-from fedjax_anomaly.live.otlp_sums import Sums
+from fedjax_anomaly.live.otlp.points import Counter, Point
+from fedjax_anomaly.live.otlp.sums import Sums
 
 SECOND = 10**9
 

@@ -25,7 +25,7 @@ from opentelemetry.sdk.resources import Resource
 
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.live.bundle import write_bundle
-from fedjax_anomaly.live.otlp import OtlpSource
+from fedjax_anomaly.live.otlp.receiver import OtlpSource
 from fedjax_anomaly.live.start import open_source, start
 from tests.ports import free_port
 

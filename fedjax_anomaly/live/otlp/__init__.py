@@ -1,0 +1,1 @@
+"""OpenTelemetry metrics over HTTP as a source of events."""
