@@ -218,6 +218,7 @@ def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
         ({"false_discovery_rate": 0.1, "on_drift": "retrain"}, "false_discovery_rate"),
         ({"retrain_rows": 1440}, "retrain_rows"),
         ({"on_drift": "retrain", "retrain_streams": 0.0}, "retrain_streams"),
+        ({"on_drift": "retrain", "retrain_over_budget": -1.0}, "retrain_over_budget"),
         ({"incident_alarms": 0}, "incident_alarms"),
         ({"prometheus": "9464"}, "prometheus"),
         ({"dashboard": "8050"}, "dashboard"),
