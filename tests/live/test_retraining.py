@@ -146,6 +146,7 @@ def test_a_training_begins_with_too_many_incidents_of_two_days(bundle, tmp_path)
     assert [hour(again, 100, []), hour(again, 101, [101])] == [[], ["retraining"]]
     assert not hour(retraining, 160, [160])  # Those of long ago do not count.
     again.forget_drift()
+    hour(again, 102, [101])  # The end of one that began with the model before.
     assert not again.snapshot()["incidents"]
 
 
