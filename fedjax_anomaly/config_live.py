@@ -85,9 +85,12 @@ class LiveSettings:
     drift_delta: float = option(0.01, "Significance of a change (ADWIN).")
     retrain_rounds: int = option(10, "Further federated rounds of a retraining.")
     retrain_rows: int = option(
-        2880, "The last rows of each stream that it is on; a drifted stream counts when half of them came after."
+        4320, "The last rows of each stream that it is on, a third held out; as many make a drifted stream count."
     )
     retrain_streams: float = option(0.05, "Share of the streams that must have drifted before it begins.")
+    retrain_over_budget: float = option(
+        2.0, "Times the budget of incidents, over two days, at which it begins without drift as well; 0 does not."
+    )
     retrain_interval_seconds: float = option(
         86_400.0, "Between the beginnings of two retrainings, at least, in the time of the events."
     )
@@ -159,6 +162,7 @@ class LiveSettings:
             ("retrain_rounds", 1),
             ("retrain_rows", 32),
             ("retrain_interval_seconds", 0.0),
+            ("retrain_over_budget", 0.0),
         ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")

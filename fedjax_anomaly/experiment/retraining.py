@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from fedjax_anomaly import trees
 from fedjax_anomaly.compiler_options import compiler_options
 from fedjax_anomaly.config import Config, load_config
-from fedjax_anomaly.data.windows import held_out_rows, run_numbers, window_starts
+from fedjax_anomaly.data.windows import run_numbers, window_starts
 from fedjax_anomaly.detection.anomaly_score import mean_score
 from fedjax_anomaly.detection.recalibration import MOST_ALARMED, without_outliers
 from fedjax_anomaly.detection.sampling import sample_windows
@@ -34,8 +34,8 @@ from fedjax_anomaly.live.retraining import Retrain
 from fedjax_anomaly.models.choice import model_named
 from fedjax_anomaly.types import ClientData, PyTree, RowSet
 
-HELD_OUT = 0.2
-"""Of the recent rows: as the usual rates of false alarms need many scores, more than most runs hold out."""
+HELD_OUT = 1 / 3
+"""Of the recent rows, the latest: with three days, a whole day sets the thresholds for those that come."""
 
 _COMPARED_WINDOWS = 2048
 _ROW_STEP, _WINDOW_STEP = 512, 128  # Sizes are rounded up, so that the next training finds its program compiled.
@@ -84,7 +84,8 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
     of alarms are taken for faults and left out, and their held-out scores are replaced, see `without_outliers`; shorter
     ones are the rare side of normal operation, and without them each model would know less of it than the one before. A
     client with fewer windows than `min_client_windows`, or with more than `MOST_ALARMED` of its rows left out, does not
-    take part. Every fifth block of a client's rows is held out and sets the thresholds.
+    take part. The last third of a client's rows is held out, is what models are compared on, and sets the thresholds: a
+    model knows what lies between its training rows better than what comes after them.
 
     Args:
       config: of the run.
@@ -101,8 +102,8 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
       Diverged: when the loss is no longer finite.
 
     Guarantees:
-      The rounds are those of `federated.run` on the clients' windows, and the old model is kept where the new one is
-      worse or not finite (tests: `tests/experiment/test_retraining.py`).
+      The rounds are those of `federated.run` on the clients' windows, the latest rows are not learned from, and the
+      old model is kept where the new one is worse or not finite (tests: `tests/experiment/test_retraining.py`).
     """
     check(config)
     begin = time.perf_counter()
@@ -167,7 +168,7 @@ def retrain(config: Config, bundle: Bundle, recent: Recent, num_rounds: int) -> 
 
 
 class _Part(NamedTuple):
-    """One client's recent rows; windows lie within a `segment`, which faults and held-out blocks end as well."""
+    """One client's recent rows; windows lie within a `segment`, which faults and held-out rows end as well."""
 
     rows: Float[np.ndarray, "L F"]
     time: Float[np.ndarray, " L"]
@@ -189,16 +190,17 @@ class _HeldOut(NamedTuple):
 
 def _divide(recent: Recent, client: int, length: int) -> _Part:
     own = recent.client == client
-    rows, run = recent.rows[own], recent.run[own]
+    rows, when, run = recent.rows[own], recent.time[own], recent.run[own]
     fault = _stretches(recent.alarm[own], run, max(2, length // 2))
-    held_out = held_out_rows(len(rows), HELD_OUT, length, ordered=True, rng=np.random.default_rng(0))
+    place = np.argsort(np.argsort(when, kind="stable"), kind="stable")  # In time, over the client's streams.
+    held_out = place >= len(rows) - round(HELD_OUT * len(rows))
 
     def pieces(*columns: np.ndarray) -> np.ndarray:
         breaks = np.zeros(len(rows), bool)
         breaks[1:] = np.any([np.diff(column.astype(np.int64)) != 0 for column in columns], axis=0)
         return run_numbers(breaks)
 
-    return _Part(rows, recent.time[own], pieces(run, held_out), pieces(run, held_out, fault), fault, held_out)
+    return _Part(rows, when, pieces(run, held_out), pieces(run, held_out, fault), fault, held_out)
 
 
 def _windows(parts: list[_Part], length: int, stride: int, least: int) -> ClientData:

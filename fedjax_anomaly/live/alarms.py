@@ -1,5 +1,6 @@
 """The parts that deal with alarms, from settings: the rule, the watch over scored events, and the sinks."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -199,10 +200,18 @@ def _retraining(
         versions,
         install,
         share=settings.retrain_streams,
-        rows_since=settings.retrain_rows // 2,
+        rows_since=settings.retrain_rows // 3,  # What is held out is then of the drifted stream.
         interval_seconds=settings.retrain_interval_seconds,
+        most_incidents=_most_incidents(settings, bundle),
         refuse=refuse,
     )
+
+
+def _most_incidents(settings: "LiveSettings", bundle: Bundle) -> float:
+    """Per stream and day, before models are trained further; infinite where there is no budget."""
+    if not settings.retrain_over_budget or rule_of(settings, bundle) != "budget":
+        return math.inf
+    return settings.retrain_over_budget * (settings.false_incidents_per_day or DEFAULT_BUDGET)
 
 
 def make_sinks(

@@ -31,7 +31,7 @@ class Recent(NamedTuple):
 class RecentRows:
     """A ring of rows for each stream, in a file that is mapped into memory.
 
-    It takes `4 F + 10` bytes a row: 2,880 rows of 14 features are 0.2 MiB a stream. The state of the detector needs
+    It takes `4 F + 10` bytes a row: 4,320 rows of 14 features are 0.3 MiB a stream. The state of the detector needs
     only how many rows each stream has had: a process that goes on from an earlier state writes the rows since then into
     the same places.
 

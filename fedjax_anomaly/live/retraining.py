@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.drift import Drift
+from fedjax_anomaly.live.incidents import Incident
 from fedjax_anomaly.live.interfaces import ScoredEvent
 from fedjax_anomaly.live.recent import Recent, RecentRows
 from fedjax_anomaly.live.versions import Versions
@@ -20,6 +22,7 @@ EXCHANGE, RECENT, REPORT = ".training", "recent.npz", "report.json"
 """The folder and the files by which the detector and the process that trains for it speak."""
 
 _LAST_WORDS = 500
+_COUNTED_DAYS, _DAY_SECONDS = 2, 86_400.0
 
 
 class Request(NamedTuple):
@@ -143,8 +146,9 @@ class ProcessTrainer:
 class Retraining:
     """Decides when models are trained further, and has new ones installed.
 
-    A training begins when a share of the streams has drifted, and has had so many rows since that was noticed; at the
-    earliest `interval_seconds` of the events' time after the last one began.
+    A training begins when a share of the streams has drifted, and has had so many rows since that was noticed, or when
+    the incidents of two days are too many: where normal scores become alarms, those that are none change little. At
+    the earliest, it does `interval_seconds` of the events' time after the last one began.
     """
 
     def __init__(
@@ -157,6 +161,7 @@ class Retraining:
         share: float,
         rows_since: int,
         interval_seconds: float,
+        most_incidents: float = math.inf,
         refuse: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:
         """Nothing has drifted yet.
@@ -169,18 +174,22 @@ class Retraining:
           share: of the streams that must have drifted.
           rows_since: of a stream since its drift was noticed, before it counts.
           interval_seconds: between two trainings, at least.
+          most_incidents: per stream and day, over the last two days with the same model.
           refuse: raises ValueError for a new model that the detector cannot use.
         """
         self._rows, self._trainer, self._versions, self._install = rows, trainer, versions, install
         self._share, self._rows_since, self._interval = share, rows_since, interval_seconds
-        self._refuse = refuse
+        self._most_incidents, self._refuse = most_incidents, refuse
         self._drifted: dict[str, int] = {}  # The rows that a stream had had when its drift was noticed.
+        self._incidents: set[tuple[str, float]] = set()  # Stream and beginning of those of the last two days.
         self._last_begin: float | None = None
         self._request: Request | None = None
         self._current = versions.current
 
-    def update(self, events: Sequence[ScoredEvent], drifts: Collection[Drift]) -> list[dict[str, Any]]:
-        """Takes some events and their changes; returns what is to be told.
+    def update(
+        self, events: Sequence[ScoredEvent], drifts: Collection[Drift], incidents: Collection[Incident] = ()
+    ) -> list[dict[str, Any]]:
+        """Takes some events, their changes and what became of incidents; returns what is to be told.
 
         Where a line says `retrained`, the new model scores from here on.
         """
@@ -188,11 +197,13 @@ class Retraining:
         for drift in drifts:
             self._drifted.setdefault(drift.stream, self._rows.count(drift.stream))
         now = events[-1].time
+        self._count(incidents, now)
         lines = []
         if self._request is None and self._due(now):
             self._request = Request(self._rows.recent(), self._current, self._versions.next_name())
             self._last_begin = now
-            lines.append({"what": "retraining", "time": now, "streams": sorted(self._drifted)})
+            told = {"streams": sorted(self._drifted), "incidents": len(self._incidents)}
+            lines.append({"what": "retraining", "time": now, **told})
             try:
                 self._trainer.begin(self._request)
             except OSError as error:
@@ -203,6 +214,7 @@ class Retraining:
     def forget_drift(self) -> None:
         """Takes all streams for such that have not drifted, as with another model."""
         self._drifted.clear()
+        self._incidents.clear()
 
     def close(self) -> None:
         """Gives up what is under way."""
@@ -213,6 +225,7 @@ class Retraining:
         return {
             "rows": self._rows.snapshot(),
             "drifted": self._drifted,
+            "incidents": sorted(self._incidents),
             "last_begin": self._last_begin if self._request is None else None,  # Then it is to begin again.
         }
 
@@ -220,10 +233,19 @@ class Retraining:
         """Goes on from a snapshot; a training that was under way then begins again."""
         self._rows.restore(state["rows"])
         self._drifted, self._last_begin = dict(state["drifted"]), state["last_begin"]
+        self._incidents = {(stream, start) for stream, start in state.get("incidents", ())}
+
+    def _count(self, incidents: Collection[Incident], now: float) -> None:
+        """Each incident once, by its beginning, though more is told of it."""
+        self._incidents.update((i.stream, i.start) for i in incidents if not i.ended)
+        begin = now - _COUNTED_DAYS * _DAY_SECONDS
+        self._incidents = {(stream, start) for stream, start in self._incidents if start > begin}
 
     def _due(self, now: float) -> bool:
         if self._last_begin is not None and now < self._last_begin + self._interval:
             return False
+        if len(self._incidents) > self._most_incidents * _COUNTED_DAYS * len(self._rows):
+            return True
         ready = sum(self._rows.count(stream) - then >= self._rows_since for stream, then in self._drifted.items())
         return ready > 0 and ready >= self._share * len(self._rows)
 

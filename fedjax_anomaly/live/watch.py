@@ -98,7 +98,7 @@ class Watch:
                 if self._drift.due(event.stream, self._scores_needed):
                     self._set_anew(event)
         if self._retraining is not None and events:
-            for line in self._retraining.update(events, drifts):
+            for line in self._retraining.update(events, drifts, incidents):
                 self._write(line)
                 if line["what"] == "retrained":
                     self._model = line["model"]

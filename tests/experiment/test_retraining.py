@@ -15,7 +15,7 @@ from fedjax_anomaly.live.recent import Recent
 from fedjax_anomaly.types import RowSet
 from tests.live.fleet import SMALL, small_bundle
 
-ROWS, ROUNDS = 200, 3
+ROWS, ROUNDS = 200, 5
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 CONFIG = dataclasses.replace(SMALL, learning_rate=0.02, min_client_windows=4)
 
@@ -49,19 +49,34 @@ def test_the_models_learn_and_thresholds_are_of_their_scores_of_held_out_rows(bu
     per_model = sum(leaf[0].nbytes for leaf in jax.tree.leaves(bundle.params))
     assert details["bytes_sent"] == 2 * ROUNDS * 4 * per_model
     assert new.encoders is bundle.encoders and new.cluster is bundle.cluster
-    # One row in five is held out; its score by the new model is found among all rows' scores by that model.
-    held_out = np.bincount(new.calibration_client, minlength=4)
-    assert np.all(np.abs(held_out - ROWS / 5) <= 8)
+    # The last third is held out; its scores are those of the new model.
+    held_out = recent.time % (60.0 * ROWS) >= 60.0 * (ROWS - round(ROWS / 3))
+    np.testing.assert_array_equal(new.calibration_time, recent.time[held_out])
     rows = RowSet(recent.rows, np.zeros(0, np.int32), recent.client, np.arange(len(recent.rows)))
     errors = ending_row_errors(bundle.build_model().column_errors, new.params, new.cluster, rows, recent.run, 4)
-    apart = np.abs(new.calibration_scores[:, None] - errors.mean(axis=1)[None]).min(axis=1)
-    assert np.mean(apart < 1e-5) > 0.5  # The first rows of a block have other rows before them.
+    same = np.isclose(new.calibration_scores, errors.mean(axis=1)[held_out], rtol=1e-4)
+    assert np.mean(same) > 0.9  # The first rows have no rows before them.
+
+
+def test_the_latest_rows_are_not_learned_from(bundle, recent, trained):
+    """Each client has two streams here, whose latest rows are those in the last third of the time of both."""
+    late = recent.time % (60.0 * ROWS) >= 60.0 * (ROWS - round(ROWS / 3))
+    other = recent._replace(rows=np.where(late[:, None], recent.rows + 0.2, recent.rows))
+    in_turns = np.lexsort((recent.time, recent.time // 60.0 % 2, recent.client))
+    stream = 2 * recent.client[in_turns] + in_turns % 2
+    one, two = (
+        retrain(CONFIG, bundle, Recent(*(column[in_turns] for column in r))._replace(run=stream), 1)
+        for r in (recent, other)
+    )
+    for left, right in zip(jax.tree.leaves(one[0].params), jax.tree.leaves(two[0].params), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert one[1]["loss_after"] != two[1]["loss_after"]
 
 
 def test_rows_in_alarm_are_not_learned_from_and_set_no_threshold(bundle, recent, trained):
-    """Of a client's rows 70 to 79 are held out: of alarms among them only is used that they were alarms."""
+    """Of a client's rows the last third is held out: of alarms among them only is used that they were alarms."""
     faulty = recent._replace(rows=recent.rows.copy(), alarm=recent.alarm.copy())
-    for place, value in ((slice(62, 68), np.nan), (slice(76, 80), 50.0)):
+    for place, value in ((slice(62, 68), np.nan), (slice(176, 180), 50.0)):
         faulty.alarm[place], faulty.rows[place] = True, value
     new, details = retrain(CONFIG, bundle, faulty, ROUNDS)
     assert details["loss_after"] < details["loss_before"]

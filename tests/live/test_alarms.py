@@ -201,6 +201,18 @@ def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
         alarm_rule(LiveSettings(run="run", alarm_rule="budget"), untimed)
 
 
+@pytest.mark.parametrize("over_budget", [0.0, 1e-6])
+def test_incidents_over_the_budget_begin_a_training(run_dir, texts, over_budget):
+    def refuse(bundle, recent):
+        raise ValueError("for this test")
+
+    chosen = {"on_drift": "retrain", "alarm_rule": "budget", "false_incidents_per_day": 100.0}
+    others = {"retrain_rows": 4000, "retrain_over_budget": over_budget}  # Drift would need a third of the rows.
+    start(settings(run_dir, texts, **chosen, **others), retrain=refuse).run()
+    told = [line for line in json_lines(run_dir / "live" / "drift.jsonl") if line["what"] == "retraining"]
+    assert [(line["streams"], line["incidents"] >= 1) for line in told] == ([([], True)] if over_budget else [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -218,6 +230,7 @@ def test_a_budget_is_the_rule_where_held_out_rows_can_show_it(bundle):
         ({"false_discovery_rate": 0.1, "on_drift": "retrain"}, "false_discovery_rate"),
         ({"retrain_rows": 1440}, "retrain_rows"),
         ({"on_drift": "retrain", "retrain_streams": 0.0}, "retrain_streams"),
+        ({"on_drift": "retrain", "retrain_over_budget": -1.0}, "retrain_over_budget"),
         ({"incident_alarms": 0}, "incident_alarms"),
         ({"prometheus": "9464"}, "prometheus"),
         ({"dashboard": "8050"}, "dashboard"),

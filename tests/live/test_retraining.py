@@ -13,6 +13,7 @@ from fedjax_anomaly.detection.alarm_rules import constant_rule
 from fedjax_anomaly.live.bundle import write_bundle
 from fedjax_anomaly.live.drift import Drift, DriftMonitor
 from fedjax_anomaly.live.events import Events
+from fedjax_anomaly.live.incidents import Incident
 from fedjax_anomaly.live.interfaces import ScoredEvent
 from fedjax_anomaly.live.recent import RecentRows
 from fedjax_anomaly.live.retraining import ProcessTrainer, Report, Retraining
@@ -120,6 +121,33 @@ def test_a_training_begins_with_enough_streams_enough_rows_and_not_too_often(bun
     for t in range(172, 400):  # What had drifted has its new model.
         minute(t)
     assert len(told) == 4
+
+
+def test_a_training_begins_with_too_many_incidents_of_two_days(bundle, tmp_path):
+    """More than one a day of each of two streams: the fifth within two days begins it, though none has drifted."""
+    write_bundle(tmp_path, bundle)
+    rows = RecentRows(tmp_path / "rows.bin", num_features=1, num_rows=40, max_streams=4)
+
+    def policy():
+        versions, trainer = Versions(tmp_path, tmp_path / "models"), FakeTrainer()
+        never = {"share": 1.0, "rows_since": 10**9, "interval_seconds": 1e9}
+        return Retraining(rows, trainer, versions, print, most_incidents=1.0, **never)
+
+    def hour(retraining, t, begun):
+        event = ScoredEvent(str(t % 2), t % 2, 3600.0 * t, t, 1.0, 2.0, False, np.ones(1), 0.0, np.ones(1, np.float32))
+        told = [Incident("0", 0, 3600.0 * s, 3600.0 * t, 0.0, 1.0, 1.0, "warning", 1, {}, s < t) for s in begun]
+        return [line["what"] for line in retraining.update([event], [], told)]
+
+    retraining = policy()
+    for t in range(100):  # Four in two days, and each ends, of which is told as well.
+        assert not hour(retraining, t, {0: [t], 1: [t - 1]}.get(t % 12, [])), t
+    again = policy()
+    again.restore(json.loads(json.dumps(retraining.snapshot())))
+    assert [hour(again, 100, []), hour(again, 101, [101])] == [[], ["retraining"]]
+    assert not hour(retraining, 160, [160])  # Those of long ago do not count.
+    again.forget_drift()
+    hour(again, 102, [101])  # The end of one that began with the model before.
+    assert not again.snapshot()["incidents"]
 
 
 @pytest.fixture(scope="module")
