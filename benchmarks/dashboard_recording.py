@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from live_day import simulate, train
+from live_replay import simulate, train
 
 from fedjax_anomaly.data.table import Table
 

@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from drift_figure import drift_figure
 from harness import add_arguments, markdown_table, write_results
-from live_day import DAYS_BEFORE, Replay, Scenario, join, simulate, train
+from live_replay import DAYS_BEFORE, Replay, Scenario, compare, join, simulate, train
 
 from fedjax_anomaly.compilation_cache import keep_programs
 from fedjax_anomaly.config_live import LiveSettings
-from fedjax_anomaly.data import telemetry
 from fedjax_anomaly.data.microservices.slow_drift import SlowDrift
 from fedjax_anomaly.data.table import Table
 from fedjax_anomaly.experiment.retraining import retrainer
@@ -109,24 +108,13 @@ def judge(month: Scenario, alarms: Sequence[ScoredEvent], lines: Sequence[dict[s
     """Compares alarms and the incidents that they make with the labels of a month."""
     assert month.table.source is not None and month.table.time is not None
     first = float(month.table.time.min())
-    times: dict[str, list[float]] = {}
-    for alarm in alarms:
-        times.setdefault(alarm.stream, []).append(alarm.time)
-    delays = []
-    for fault in month.faults:
-        inside = [t for t in times.get(fault.stream, []) if fault.start <= t < fault.end]
-        delays.append((min(inside) - fault.start) / telemetry.SAMPLING_SECONDS if inside else np.inf)
-    true = {stream: np.array([t for t in own if (stream, t) in month.anomalous]) for stream, own in times.items()}
-    false = [
-        incident.start
-        for incident in (join(alarms, 1) if alarms else [])
-        if not np.any((incident.start <= true[incident.stream]) & (true[incident.stream] <= incident.end))
-    ]
+    incidents = join(alarms, 1) if alarms else []
+    delays, false = compare(month, [(alarm.stream, alarm.time) for alarm in alarms], incidents)
     return Outcome(
         len(month.table.source.names),
         [_day(fault.start, first) for fault in month.faults],
         delays,
-        [_day(start, first) for start in false],
+        [_day(incident.start, first) for incident in false],
         [line | {"day": _day(line["time"], first)} for line in lines],
         seconds,
     )

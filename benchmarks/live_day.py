@@ -4,44 +4,30 @@ Each fleet of the simulator is another seed, with a detector of its own that the
 first three days. The day that is replayed comes after those days and the two of the run's own evaluation. Settings are
 chosen on some fleets, by the labels of their days, and judged once on others that nobody had looked at. Three fleets
 were judged before, with another default, and are reported by themselves. A threshold never sees a label: it is set from
-held-out normal rows of the first three days.
-
-A fault is found at its first alarm within its labelled minutes that belongs to an incident which has been told of; with
-`--incident_alarms=2` a lone alarm does not count. Its delay is that alarm's place behind the fault's first labelled
-minute, in samples; a fault that is missed counts as one of endless delay. An incident without an alarm in a labelled
-minute, be it of a fault of its stream or of one that spread to it, is false.
+held-out normal rows of the first three days. What counts as found and as false is told in `live_replay.py`.
 
 Every fleet's day is replayed for `detect`'s default and for each rule whose thresholds move. Constant thresholds give
 the same scores, so that those of other settings are put to the scores of that replay.
 """
 
 import argparse
-import itertools
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from harness import add_arguments, markdown_table, write_results
+from live_replay import Fault, Replay, Scenario, Told, compare, join, simulate, train
 
-import fedjax_anomaly
 from fedjax_anomaly.config_live import LiveSettings
 from fedjax_anomaly.data import telemetry
-from fedjax_anomaly.data.microservices.labels import SPREAD
-from fedjax_anomaly.data.table import NORMAL, Table
 from fedjax_anomaly.live.alarms import DEFAULT_BUDGET, alarm_rule
 from fedjax_anomaly.live.bundle import read_bundle
-from fedjax_anomaly.live.incidents import Incidents
-from fedjax_anomaly.live.interfaces import Record, ScoredEvent, Sink
+from fedjax_anomaly.live.interfaces import ScoredEvent, Sink
 from fedjax_anomaly.live.start import start
 
-PRESET = Path(fedjax_anomaly.__file__).parent / "presets" / "telemetry.flags"
 CHOOSING_SEEDS, JUDGED_SEEDS, SEEN_SEEDS = (1, 2, 5, 6, 7, 13, 14, 15, 16, 17), (8, 9, 10, 11, 12), (0, 3, 4)
-DAYS_BEFORE = 5.0
-"""Those that the run trains on and is evaluated on."""
 
 CANDIDATES: tuple[dict[str, Any], ...] = (
     *({"false_incidents_per_day": budget} for budget in (0.5, 1.0, 1.5, 2.0)),
@@ -56,37 +42,11 @@ COMPARED: tuple[dict[str, Any], ...] = (
     {"false_discovery_rate": 0.1, "incident_alarms": 3},
 )
 """Settings of `detect`, where they are not its own: what is chosen from, and what the chosen one is compared with."""
-GAP_SECONDS = 10 * telemetry.SAMPLING_SECONDS
-"""The one that `detect` takes by itself; it is not chosen, as a long one hides false incidents in each other."""
 
 LEAST_FOUND, MOST_DELAY, MOST_FALSE = 0.9, 3.0, 2.0
 
-
 Setting = tuple[str, float, int]
 """A rule, its level, and the least number of alarms of an incident."""
-
-
-class Fault(NamedTuple):
-    """The labelled minutes [start, end) of a stream's own fault, in seconds."""
-
-    stream: str
-    kind: str
-    start: float
-    end: float
-
-
-class Scenario(NamedTuple):
-    """What is replayed, and what it is judged by.
-
-    Attributes:
-      table: of all streams.
-      faults: of the streams' own.
-      anomalous: the stream and time of every labelled row, spread faults included.
-    """
-
-    table: Table
-    faults: list[Fault]
-    anomalous: set[tuple[str, float]]
 
 
 class Judgement(NamedTuple):
@@ -126,22 +86,7 @@ class Judgement(NamedTuple):
         return [kind for kind, delay in zip(self.kinds, self.delays, strict=True) if delay == np.inf]
 
 
-def simulate(seed: int, days: float = 1.0, **changes: Any) -> Scenario:
-    """The days of the fleet of this seed after all those that its run has seen; changes are `telemetry.load`'s."""
-    table = telemetry.load(seed=seed, train_days=DAYS_BEFORE, test_days=days, **changes).test
-    assert table.source is not None and table.time is not None
-    stream, kind, time = table.source.strings(), table.attack.strings(), table.time
-    runs = np.flatnonzero(np.r_[True, (stream[1:] != stream[:-1]) | (kind[1:] != kind[:-1]), True])
-    faults = [
-        Fault(stream[i], kind[i], float(time[i]), float(time[j - 1]) + telemetry.SAMPLING_SECONDS)
-        for i, j in itertools.pairwise(runs.tolist())
-        if kind[i] not in (NORMAL, SPREAD)
-    ]
-    anomalous = np.flatnonzero(kind != NORMAL)
-    return Scenario(table, faults, set(zip(stream[anomalous].tolist(), time[anomalous].tolist(), strict=True)))
-
-
-def judge(day: Scenario, alarms: Sequence[tuple[str, float]], incidents: Sequence["Told"]) -> Judgement:
+def judge(day: Scenario, alarms: Sequence[tuple[str, float]], incidents: Sequence[Told]) -> Judgement:
     """Compares alarms and incidents with a day's labels.
 
     Args:
@@ -149,15 +94,8 @@ def judge(day: Scenario, alarms: Sequence[tuple[str, float]], incidents: Sequenc
       alarms: the stream and time of each.
       incidents: those that were told of.
     """
-    confirmed = {
-        (stream, time) for stream, time in alarms for i in incidents if i.stream == stream and i.told <= time <= i.end
-    }
-    delays = []
-    for fault in day.faults:
-        inside = [time for stream, time in confirmed if stream == fault.stream and fault.start <= time < fault.end]
-        delays.append((min(inside) - fault.start) / telemetry.SAMPLING_SECONDS if inside else np.inf)
+    delays, false = compare(day, alarms, incidents)
     true_alarms = [alarm for alarm in alarms if alarm in day.anomalous]
-    false = [i for i in incidents if not any(s == i.stream and i.start <= time <= i.end for s, time in true_alarms)]
     return Judgement(
         [fault.kind for fault in day.faults],
         delays,
@@ -166,47 +104,6 @@ def judge(day: Scenario, alarms: Sequence[tuple[str, float]], incidents: Sequenc
         len(alarms) - len(true_alarms),
         len(alarms),
     )
-
-
-class Told(NamedTuple):
-    """An incident: its first alarm, when it was told of, and its last alarm, in seconds."""
-
-    stream: str
-    start: float
-    told: float
-    end: float
-
-
-def join(events: Sequence[ScoredEvent], least_alarms: int) -> list[Told]:
-    """The incidents that the live detector makes of its alarms."""
-    names = [str(j) for j in range(len(events[0].column_errors))]
-    incidents = Incidents(names, gap_seconds=GAP_SECONDS, least_alarms=least_alarms)
-    told: dict[tuple[str, float], Told] = {}
-    for incident in [*incidents.update(events), *incidents.open()]:
-        key = incident.stream, incident.start
-        told[key] = told.get(key, Told(*key, incident.end, incident.end))._replace(end=incident.end)
-    return list(told.values())
-
-
-class Replay:
-    """Rows as a source, all streams minute by minute."""
-
-    def __init__(self, table: Table) -> None:
-        self._records = self._make(table)
-
-    def _make(self, table: Table) -> Iterator[Record]:
-        assert table.source is not None and table.time is not None
-        for position, row in enumerate(np.argsort(table.time, kind="stable")):
-            values = dict(zip(table.numeric_names, table.numeric[row].tolist(), strict=True))
-            stream = table.source.names[table.source.codes[row]]
-            yield Record(position, "", {"stream": stream, "time": float(table.time[row]), **values})
-
-    def read(self, most: int, timeout_seconds: float) -> list[Record] | None:
-        """The next events."""
-        return list(itertools.islice(self._records, most)) or None
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _Keep(Sink):
@@ -322,16 +219,6 @@ def goal_is_met(figures: dict[str, Any]) -> bool:
         and figures["median delay"] <= MOST_DELAY
         and figures["false incidents per stream and day"] <= MOST_FALSE
     )
-
-
-def train(seed: int, folder: Path, quick: bool) -> Path:
-    """Trains the preset on the fleet of a seed, unless the folder holds its run; returns the run's folder."""
-    run = folder / f"seed_{seed}"
-    if not (run / "detector").is_dir():
-        command = [sys.executable, "-m", "fedjax_anomaly.train", f"--flagfile={PRESET}", f"--seed={seed}"]
-        command += [f"--output_dir={run}", *(["--num_rounds=3"] if quick else [])]
-        subprocess.run(command, check=True)
-    return run
 
 
 def row(fleets: str, setting: Setting, judgement: Judgement) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import drift
 import numpy as np
 import pytest
 from drift_figure import drift_figure
-from live_day import Fault
+from live_replay import Fault, Scenario
 
 from fedjax_anomaly.data.table import Categorical, Table
 from fedjax_anomaly.live.interfaces import ScoredEvent
@@ -30,7 +30,7 @@ def outcome():
     events = [ScoredEvent(s, 0, t, 0, 2.0, 1.0, True, np.ones(1)) for s, t in sorted(alarms, key=lambda a: a[1])]
     lines = [{"what": "drift", "stream": s, "time": at(day)} for s, day in (("a", 2), ("a", 5), ("a", 6), ("b", 4))]
     lines += [{"what": "retrained", "time": at(6), "seconds": 3.0, "bytes_sent": 2e6}]
-    return drift.judge(drift.Scenario(table, faults, labelled), events, lines, 1.0)
+    return drift.judge(Scenario(table, faults, labelled), events, lines, 1.0)
 
 
 def test_a_month_made_by_hand_is_judged_as_by_hand(outcome):

@@ -2,7 +2,7 @@
 
 import live_day
 import numpy as np
-from live_day import Fault, Scenario
+from live_replay import Fault, Scenario
 
 from fedjax_anomaly.data.table import Categorical, Table
 from fedjax_anomaly.live.interfaces import ScoredEvent
