@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from harness import free_port
 from live_replay import simulate, train
 
 from fedjax_anomaly.data.table import Table
@@ -65,9 +65,7 @@ def minutes(table: Table) -> list[str]:
 @contextlib.contextmanager
 def detector(run: Path, folder: Path) -> Iterator[tuple[TextIO, str]]:
     """A detector that follows a file; gives the file, to be written to, and the dashboard's URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "fedjax_anomaly.detect", f"--run={run}", f"--output_dir={folder / 'live'}"]
     command += [f"--source={folder / 'day.jsonl'}", f"--dashboard={address}"]
     with (folder / "day.jsonl").open("w") as file:

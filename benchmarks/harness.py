@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def free_port() -> int:
+    """One that nobody listens on; nothing keeps it free."""
+    with socket.create_server(("", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def parse_arguments(description: str) -> argparse.Namespace:

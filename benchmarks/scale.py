@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from harness import markdown_table, parse_arguments, write_results
+from harness import free_port, markdown_table, parse_arguments, write_results
 from workloads import WORKLOADS, algorithm, client_data
 
 from fedjax_anomaly import distributed, federated, trees
@@ -186,7 +185,7 @@ class Running:
     """The processes of one contestant."""
 
     def __init__(self, contestant: Contestant) -> None:
-        address = f"localhost:{_free_port()}" if contestant.processes > 1 else ""
+        address = f"localhost:{free_port()}" if contestant.processes > 1 else ""
         self._processes = [
             subprocess.Popen(
                 [sys.executable, __file__, WORKER + json.dumps([dataclasses.asdict(contestant), address, process_id])],
@@ -217,12 +216,6 @@ class Running:
         ends = [json.loads(process.stdout.read()) for process in self._processes if process.stdout]
         assert not any(process.wait() for process in self._processes), "a process did not end well"
         return ends[0] | {name: sum(end[name] for end in ends) for name in ("peak_bytes", "data_bytes")}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
 
 
 def main() -> None:

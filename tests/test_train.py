@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 SMALL = [
     "--telemetry_services=4",
@@ -95,9 +96,7 @@ def test_ctrl_c_ends_at_the_next_chunk_and_resume_finishes_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_stop_at_a_signal_to_one_and_a_single_one_goes_on(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
+    address = f"localhost:{free_port()}"
     command = [sys.executable, "-m", "fedjax_anomaly.train", *SMALL, "--num_rounds=500", "--output_dir=run"]
     command += ["--host_devices=1", f"--coordinator_address={address}", "--num_processes=2"]
     processes = [

@@ -30,12 +30,9 @@ from fedjax_anomaly.federated.clustering import fixed
 from fedjax_anomaly.federated.parallel import client_map
 from fedjax_anomaly.live.bundle import Bundle
 from fedjax_anomaly.live.recent import Recent
-from fedjax_anomaly.live.retraining import Retrain
+from fedjax_anomaly.live.retraining import HELD_OUT_PART, Retrain
 from fedjax_anomaly.models.choice import model_named
 from fedjax_anomaly.types import ClientData, PyTree, RowSet
-
-HELD_OUT = 1 / 3
-"""Of the recent rows, the latest: with three days, a whole day sets the thresholds for those that come."""
 
 _COMPARED_WINDOWS = 2048
 _ROW_STEP, _WINDOW_STEP = 512, 128  # Sizes are rounded up, so that the next training finds its program compiled.
@@ -193,7 +190,7 @@ def _divide(recent: Recent, client: int, length: int) -> _Part:
     rows, when, run = recent.rows[own], recent.time[own], recent.run[own]
     fault = _stretches(recent.alarm[own], run, max(2, length // 2))
     place = np.argsort(np.argsort(when, kind="stable"), kind="stable")  # In time, over the client's streams.
-    held_out = place >= len(rows) - round(HELD_OUT * len(rows))
+    held_out = place >= len(rows) - round(len(rows) / HELD_OUT_PART)
 
     def pieces(*columns: np.ndarray) -> np.ndarray:
         breaks = np.zeros(len(rows), bool)

@@ -22,7 +22,7 @@ from fedjax_anomaly.live.incidents import Incidents
 from fedjax_anomaly.live.interfaces import Sink
 from fedjax_anomaly.live.outputs import GrowingFile
 from fedjax_anomaly.live.recent import RecentRows
-from fedjax_anomaly.live.retraining import ProcessTrainer, Retrain, Retraining, WaitingTrainer
+from fedjax_anomaly.live.retraining import HELD_OUT_PART, ProcessTrainer, Retrain, Retraining, WaitingTrainer
 from fedjax_anomaly.live.sinks import IncidentLines, PrometheusEndpoint
 from fedjax_anomaly.live.versions import Versions
 from fedjax_anomaly.live.watch import Discoveries, Recalibrate, Watch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fedjax_anomaly.config_live import LiveSettings
     from fedjax_anomaly.live.engine import Counts
 
-ROOM = 1024
+_ROOM = 1024
 """For streams, unless told otherwise."""
 
 _GAP_STEPS = 10.0
@@ -84,7 +84,6 @@ def _budget_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
             "alarm_rule=budget counts incidents per day, but the training rows had no times: give "
             "--alarm_rule=conformal."
         )
-    budget = settings.false_incidents_per_day or DEFAULT_BUDGET
     client, time = bundle.calibration_client, bundle.calibration_time
     means = [bundle.calibration_of(c, SCALE_SCORES, "client").mean(dtype=np.float64) for c in range(bundle.num_clients)]
     begins = (np.diff(client, prepend=client[0]) != 0) | (np.diff(time, prepend=time[0]) < 0.0)
@@ -93,8 +92,8 @@ def _budget_rule(settings: "LiveSettings", bundle: Bundle) -> AlarmRule:
             bundle.calibration_scores / np.maximum(means, _LEAST_MEAN)[client],
             np.cumsum(begins),
             time,
-            allowed=allowed_incidents(budget, held_out_days(bundle)),
-            gap_seconds=settings.incident_gap_seconds or usual_gap(bundle),
+            allowed=allowed_incidents(_budget(settings), held_out_days(bundle)),
+            gap_seconds=_gap_seconds(settings, bundle),
             least_alarms=settings.incident_alarms,
         )
     )
@@ -128,7 +127,7 @@ def make_watch(
     """
     incidents = Incidents(
         bundle.column_names,
-        gap_seconds=settings.incident_gap_seconds or usual_gap(bundle),
+        gap_seconds=_gap_seconds(settings, bundle),
         least_alarms=settings.incident_alarms,
         contributions=pvalue_columns(bundle.reference) if bundle.score == "pvalue" else lambda errors: errors,
     )
@@ -192,7 +191,7 @@ def _retraining(
             folder / "recent_rows.bin",
             num_features=bundle.encoders[0].layout.num_features,
             num_rows=settings.retrain_rows,
-            max_streams=settings.max_streams or max(ROOM, bundle.num_clients),
+            max_streams=room_for_streams(settings, bundle),
         ),
         ProcessTrainer(settings.run, folder, settings.retrain_rounds)
         if retrain is None
@@ -200,18 +199,23 @@ def _retraining(
         versions,
         install,
         share=settings.retrain_streams,
-        rows_since=settings.retrain_rows // 3,  # What is held out is then of the drifted stream.
+        rows_since=settings.retrain_rows // HELD_OUT_PART,  # What is held out is then of the drifted stream.
         interval_seconds=settings.retrain_interval_seconds,
         most_incidents=_most_incidents(settings, bundle),
         refuse=refuse,
     )
 
 
+def _budget(settings: "LiveSettings") -> float:
+    """Of false incidents, per stream and day."""
+    return settings.false_incidents_per_day or DEFAULT_BUDGET
+
+
 def _most_incidents(settings: "LiveSettings", bundle: Bundle) -> float:
     """Per stream and day, before models are trained further; infinite where there is no budget."""
     if not settings.retrain_over_budget or rule_of(settings, bundle) != "budget":
         return math.inf
-    return settings.retrain_over_budget * (settings.false_incidents_per_day or DEFAULT_BUDGET)
+    return settings.retrain_over_budget * _budget(settings)
 
 
 def make_sinks(
@@ -253,6 +257,16 @@ def make_sinks(
     if settings.webhook:
         sinks.append(Alertmanager(settings.webhook))
     return sinks
+
+
+def room_for_streams(settings: "LiveSettings", bundle: Bundle) -> int:
+    """How many streams there may be."""
+    return settings.max_streams or max(_ROOM, bundle.num_clients)
+
+
+def _gap_seconds(settings: "LiveSettings", bundle: Bundle) -> float:
+    """Between alarms of one incident, at most."""
+    return settings.incident_gap_seconds or usual_gap(bundle)
 
 
 def usual_gap(bundle: Bundle) -> float:

@@ -21,6 +21,10 @@ from fedjax_anomaly.live.versions import Versions
 EXCHANGE, RECENT, REPORT = ".training", "recent.npz", "report.json"
 """The folder and the files by which the detector and the process that trains for it speak."""
 
+HELD_OUT_PART = 3
+"""One part in so many of a stream's recent rows, the latest, is held out: of three days a whole one sets the thresholds
+for those that come."""
+
 _LAST_WORDS = 500
 _COUNTED_DAYS, _DAY_SECONDS = 2, 86_400.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedjax_anomaly.live.addresses import address_of
-from fedjax_anomaly.live.alarms import ROOM, alarm_rule, make_sinks, make_watch
+from fedjax_anomaly.live.alarms import alarm_rule, make_sinks, make_watch, room_for_streams
 from fedjax_anomaly.live.bundle import Bundle, digest
 from fedjax_anomaly.live.engine import Counts, Engine
 from fedjax_anomaly.live.events import Intake
@@ -53,7 +53,7 @@ def start(
     output = Path(settings.output)
     versions = Versions(settings.run, output / "models")
     bundle = versions.read(versions.current)
-    max_streams = settings.max_streams or max(ROOM, bundle.num_clients)
+    max_streams = room_for_streams(settings, bundle)
     rule = alarm_rule(settings, bundle)
     intake = Intake(bundle, max_streams=max_streams, max_future_seconds=settings.max_future_seconds)
     files: list[GrowingFile] = []

@@ -227,9 +227,8 @@ def _gate_scale(weights: LSTMWeights) -> jax.Array:
 
 
 def _gate_values(gates: jax.Array) -> tuple[jax.Array, ...]:
-    """i, f, g, o, from the tanh of all four."""
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    return 0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5
+    """i, f, g, o, from the tanh of all four side by side."""
+    return lstm_kernel.gate_values(jnp.split(gates, 4, axis=-1))
 
 
 def _gate_slopes(gates: jax.Array) -> tuple[jax.Array, ...]:

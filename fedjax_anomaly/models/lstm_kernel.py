@@ -7,7 +7,7 @@ interpreted.
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -136,12 +136,12 @@ def _forward(
         tanh = [jnp.tanh(before_tanh[t, :, gate] + dot(h, own)) for gate, own in zip(columns, weights, strict=True)]
         for gate, value in zip(columns, tanh, strict=True):
             gates[t, :, gate] = value
-        i, f, g, o = _values(tanh)
+        i, f, g, o = gate_values(tanh)
         c_before[t] = c
         c = f * c + i * g
-        squashed[t] = jnp.tanh(c)
-        h = o * jnp.tanh(c)
-        states[t] = h
+        tanh_c = jnp.tanh(c)
+        h = o * tanh_c
+        squashed[t], states[t] = tanh_c, h
         return c, h
 
     zeros = jnp.zeros(states.shape[1:], states.dtype)
@@ -158,7 +158,7 @@ def _backward(
     def step(k: jax.Array, later: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t = last - k
         dh, tanh = d_states[t] + later[0], [gates[t, :, gate] for gate in columns]
-        i, f, g, o = _values(tanh)
+        i, f, g, o = gate_values(tanh)
         dc = later[1] + dh * (o * (1.0 - jnp.square(squashed[t])))
         d_values = dc * g, dc * c_before[t], dc * i, dh * squashed[t]
         halves = 0.5, 0.5, 1.0, 0.5
@@ -178,7 +178,7 @@ def _columns(states: Any) -> list[slice]:
     return [slice(gate * size, (gate + 1) * size) for gate in range(4)]
 
 
-def _values(tanh: list[jax.Array]) -> tuple[jax.Array, ...]:
+def gate_values(tanh: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """The gates i, f, g, o, from the tanh of all four."""
     i, f, g, o = tanh
     return 0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5
